@@ -1,0 +1,266 @@
+"""The nouns of a sync as plain data, shared by the client, the command line and the services.
+
+Protobuf messages stop at the servicers and the client; `mediasync.convert` turns one into the other.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from mediasync.errors import MediasyncError, Reason
+from mediasync.paths import display
+
+MAX_PARALLEL_TRANSFERS = 16
+MAX_PROBLEMS = 100
+
+
+class SourceType(enum.StrEnum):
+    """What kind of place a source is; see `mediasync.profiles` for what a type brings."""
+
+    SSH = "ssh"
+    FORGE = "forge"
+    COMFYUI = "comfyui"
+    VASTAI = "vastai"
+
+
+@dataclass(frozen=True)
+class SshConnection:
+    """How to reach a host. Empty fields come from `~/.ssh/config`; `port` 0 likewise."""
+
+    host: str
+    port: int = 0
+    user: str = ""
+    identity_files: tuple[str, ...] = ()
+    known_hosts_files: tuple[str, ...] = ()
+    accept_new_host_key: bool = False
+
+    @property
+    def address(self) -> str:
+        """`user@host:port` as far as it is known, for messages and keys."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (f"{self.user}@" if self.user else "") + host + (f":{self.port}" if self.port else "")
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """Where files come from. `root` is bytes as the far side spells it; empty for the type's default."""
+
+    connection: SshConnection
+    root: bytes = b""
+    type: SourceType = SourceType.SSH
+    name: str = ""
+
+    @property
+    def url(self) -> str:
+        """The source as a URL, for people; not parsed again."""
+        root = display(self.root)
+        return f"ssh://{self.connection.address}{root if root.startswith('/') else '/' + root}"
+
+    @property
+    def label(self) -> str:
+        """The configured name, or the URL."""
+        return self.name or self.url
+
+    @property
+    def key(self) -> str:
+        """Identifies what was already taken from it: a named source keeps its memory when its host or port changes, as rented
+        machines' do; a bare URL is its own identity."""
+        return f"name:{self.name}" if self.name else self.url
+
+
+@dataclass(frozen=True)
+class SyncOptions:
+    """How a sync behaves."""
+
+    parallel_transfers: int = 3
+    retry_attempts: int = 3
+    retry_delay_seconds: float = 5.0
+    extract_metadata: bool = True
+    verify_transfers: bool = False
+    full_scan: bool = False
+    settle_seconds: float = 2.0
+    incomplete_after_seconds: float = 3600.0
+
+
+@dataclass(frozen=True)
+class SyncSpec:
+    """One sync, as it is asked for. `dest_path` is absolute on the services' machine; no `folders` means the type's default."""
+
+    source: SourceSpec
+    dest_path: str
+    folders: tuple[bytes, ...] = ()
+    options: SyncOptions = field(default_factory=SyncOptions)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why one file, or a whole job, failed."""
+
+    reason: Reason
+    message: str
+    remedy: str = ""
+    path: bytes | None = None
+
+    @classmethod
+    def of(cls, error: MediasyncError, path: bytes | None = None) -> Problem:
+        """The problem that `error` describes."""
+        return cls(error.reason, error.message, error.remedy, path)
+
+    def as_error(self) -> MediasyncError:
+        """The error to raise for it."""
+        return MediasyncError(self.reason, self.message, self.remedy)
+
+
+@dataclass(frozen=True)
+class SyncSummary:
+    """What a sync, or one folder of it, did, counted over all attempts."""
+
+    files_transferred: int = 0
+    bytes_transferred: int = 0
+    files_unchanged: int = 0
+    files_filtered: int = 0
+    files_unsettled: int = 0
+    files_failed: int = 0
+    files_vanished: int = 0
+    files_invalid: int = 0
+    problems: tuple[Problem, ...] = ()
+    problems_total: int = 0
+    duration_seconds: float = 0.0
+
+    def __add__(self, other: SyncSummary) -> SyncSummary:
+        return SyncSummary(
+            self.files_transferred + other.files_transferred,
+            self.bytes_transferred + other.bytes_transferred,
+            self.files_unchanged + other.files_unchanged,
+            self.files_filtered + other.files_filtered,
+            self.files_unsettled + other.files_unsettled,
+            self.files_failed + other.files_failed,
+            self.files_vanished + other.files_vanished,
+            self.files_invalid + other.files_invalid,
+            (self.problems + other.problems)[:MAX_PROBLEMS],
+            self.problems_total + other.problems_total,
+            max(self.duration_seconds, other.duration_seconds),
+        )
+
+
+class JobState(enum.StrEnum):
+    """Where a job is in its life."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    COMPLETE_WITH_ERRORS = "complete_with_errors"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing changes any more."""
+        return self not in (JobState.PENDING, JobState.RUNNING)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A sync that was asked for, and what became of it. Times are Unix seconds; 0 before they are known."""
+
+    job_id: str
+    sync_id: str
+    state: JobState
+    spec: SyncSpec
+    create_time: float
+    start_time: float = 0.0
+    end_time: float = 0.0
+    summary: SyncSummary = field(default_factory=SyncSummary)
+    problem: Problem | None = None
+
+
+class ProgressStatus(enum.StrEnum):
+    """What a job is doing."""
+
+    INITIALIZING = "initializing"
+    SCANNING = "scanning"
+    TRANSFERRING = "transferring"
+    PROCESSING = "processing"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing changes any more."""
+        return self in (ProgressStatus.COMPLETE, ProgressStatus.FAILED, ProgressStatus.CANCELLED)
+
+
+@dataclass(frozen=True)
+class FolderProgress:
+    """Progress of one folder; an empty `folder` stands for files in the root itself."""
+
+    folder: bytes
+    files_total: int = 0
+    files_done: int = 0
+    bytes_total: int = 0
+    bytes_done: int = 0
+    files_failed: int = 0
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """Everything a progress display needs, complete in itself. Times are Unix seconds; 0 or None where unknown."""
+
+    sync_id: str
+    job_id: str = ""
+    status: ProgressStatus = ProgressStatus.INITIALIZING
+    percent: float = 0.0
+    current_stage: str = ""
+    current_folder: bytes = b""
+    current_file: bytes = b""
+    folders_total: int = 0
+    folders_done: int = 0
+    files_total: int = 0
+    files_done: int = 0
+    bytes_total: int = 0
+    bytes_done: int = 0
+    bytes_per_second: int = 0
+    remaining_seconds: float | None = None
+    start_time: float = 0.0
+    update_time: float = 0.0
+    end_time: float = 0.0
+    errors: int = 0
+    warnings: int = 0
+    folders: tuple[FolderProgress, ...] = ()
+    files_processed: int = 0
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What a source turned out to be."""
+
+    engine: str
+    platform: str
+    root: bytes
+    folders: tuple[bytes, ...] = ()
+    round_trip_seconds: float = 0.0
+    clock_offset_seconds: float = 0.0
+    files: int = 0
+    size_bytes: int = 0
+    sample: tuple[bytes, ...] = ()
+
+
+class HostKeyTrust(enum.StrEnum):
+    """Whether a host's key is known."""
+
+    UNKNOWN = "unknown"
+    TRUSTED = "trusted"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """The key a host showed, and whether it is on record."""
+
+    host: str
+    algorithm: str
+    fingerprint: str
+    trust: HostKeyTrust
+    known_hosts_file: str = ""

@@ -1,0 +1,48 @@
+"""What each type of source brings: where its results are, and on which port it usually listens.
+
+Folder names are from the generators' own sources: Forge and A1111 write below `outputs`, ComfyUI below `output`, where a
+file-name prefix may make any folder, so that everything below the root is taken. `temp/` and `input/` lie beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mediasync.model import SourceType
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Defaults of a source type. `roots` are tried in order; no `folders` means everything below the root."""
+
+    port: int = 0
+    user: str = ""
+    roots: tuple[bytes, ...] = ()
+    folders: tuple[bytes, ...] = ()
+
+
+_FORGE_FOLDERS = (b"txt2img-images", b"img2img-images", b"extras-images", b"txt2img-grids", b"img2img-grids", b"init-images")
+
+PROFILES: dict[SourceType, Profile] = {
+    SourceType.SSH: Profile(),
+    SourceType.FORGE: Profile(
+        port=2222,
+        roots=(
+            b"~/stable-diffusion-webui-forge/outputs",
+            b"/app/outputs",
+            b"/workspace/stable-diffusion-webui-forge/outputs",
+            b"~/stable-diffusion-webui/outputs",
+            b"/outputs",
+        ),
+        folders=_FORGE_FOLDERS,
+    ),
+    SourceType.COMFYUI: Profile(port=2222, roots=(b"~/ComfyUI/output", b"/app/ComfyUI/output", b"/workspace/ComfyUI/output", b"/output")),
+    SourceType.VASTAI: Profile(
+        user="root",
+        roots=(
+            b"/workspace/ComfyUI/output",
+            b"/workspace/stable-diffusion-webui-forge/outputs",
+            b"/workspace/stable-diffusion-webui/outputs",
+        ),
+    ),
+}

@@ -1,0 +1,189 @@
+"""The interface of a place where files come from. The transfer service knows nothing else of a source.
+
+A `Source` is a description that can be connected to; a `Connection` is one live session that does one thing at a time.
+Several connections to one source may be open at once. All paths are bytes, relative to the source's root, `/`-separated, and
+have passed `mediasync.paths.check_relative`: a far side that names anything else is broken or hostile and ends the call
+with SOURCE_PROTOCOL.
+
+What every implementation promises (tests/contract/test_sources.py runs on each):
+
+- links are never followed below the root; links, FIFOs, sockets and devices are counted as filtered, never opened;
+- a file's bytes are handed out only together with the verdict, at their end, whether size, mtime and inode stood still from
+  before the first byte to after the last;
+- a file or folder that cannot be read is a result, not an error of the call;
+- a connection that broke raises CONNECTION_LOST (or HOST_UNREACHABLE) once, from every call under way, and is then closed.
+
+What it does not promise: that a scan is a snapshot. A file may appear, change or vanish while a scan runs.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mediasync.model import HostKey
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A regular file as a scan saw it. Times are nanoseconds of the far side's clock."""
+
+    path: bytes
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class ScanRequest:
+    """What to look for below `folder` (empty: the whole root).
+
+    With `changed_since_ns` None the scan is full: every file is reported. Otherwise it is exact: of a directory in
+    `known_directories` (path -> inode, as the last scan reported them) only the files with a ctime at or after it are,
+    and its names if its own mtime is; a directory that is not known, or has another inode, is reported in full.
+    """
+
+    folder: bytes = b""
+    changed_since_ns: int | None = None
+    known_directories: Mapping[bytes, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryScanned:
+    """One directory, after which come no more files of it. `path` is empty for the root.
+
+    With `complete` every file in it was among `files`, which are sorted by path; else only the moved ones were. `names` is the
+    sorted tuple of all its file names (last path part) when its mtime moved in an exact scan, else None. A directory with very
+    many files comes as several of these: all but the last have `more` set.
+    """
+
+    path: bytes
+    inode: int
+    files: tuple[FileEntry, ...]
+    complete: bool
+    names: tuple[bytes, ...] | None = None
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryUnreadable:
+    """A directory that could not be listed. What was taken from it earlier is neither unchanged nor vanished."""
+
+    path: bytes
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScanFinished:
+    """The last record of a scan. `started_ns` is the far side's clock when it began; `files_seen` counts regular files that are
+    results, reported or not; `files_filtered` what is not a result."""
+
+    started_ns: int
+    files_seen: int
+    bytes_seen: int
+    files_filtered: int
+
+
+ScanRecord = DirectoryScanned | DirectoryUnreadable | ScanFinished
+
+
+@dataclass(frozen=True, slots=True)
+class WantedFile:
+    """A file to read, as the scan saw it. `settle_seconds` and `incomplete_after_seconds` as in `SyncOptions`."""
+
+    path: bytes
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+    settle_seconds: float = 2.0
+    incomplete_after_seconds: float = 3600.0
+
+
+class ReadStatus(enum.Enum):
+    """What became of a wanted file."""
+
+    OK = "ok"
+    """Every byte went to the sink, and the file stood still meanwhile."""
+    UNSETTLED = "unsettled"
+    """It is being written, or its format's end is missing; no byte was sent."""
+    CHANGED = "changed"
+    """It is not what the scan saw, or changed while it was read; what the sink got is worthless."""
+    VANISHED = "vanished"
+    """It is gone."""
+    UNREADABLE = "unreadable"
+    """It cannot be opened or read; `message` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRead:
+    """The outcome for one wanted file. `entry` is how the file was found, None unless it is still a regular file; `incomplete` says
+    that its format's end is missing and it was taken for its age."""
+
+    wanted: WantedFile
+    status: ReadStatus
+    entry: FileEntry | None = None
+    incomplete: bool = False
+    message: str = ""
+
+
+class Sink(Protocol):
+    """Takes the bytes of one file, in order, quickly: it is called on the event loop."""
+
+    def write(self, data: bytes) -> object:
+        """Takes the next bytes. An OSError it raises ends the read call with that error."""
+
+
+@dataclass(frozen=True)
+class SourceProbe:
+    """What the far side says of itself. `root` is absolute there; `clock_offset_seconds` is its clock minus ours."""
+
+    engine: str
+    platform: str
+    root: bytes
+    round_trip_seconds: float
+    clock_offset_seconds: float
+
+
+class Connection(Protocol):
+    """One live session at a source's root. Does one thing at a time; close it when done or broken."""
+
+    @property
+    def probe(self) -> SourceProbe:
+        """What was learned when the connection was made."""
+
+    async def list_folders(self, limit: int = 200) -> list[bytes]:
+        """Names of the directories directly below the root, sorted, at most `limit`."""
+
+    async def missing_folders(self, folders: Sequence[bytes]) -> list[bytes]:
+        """Those of `folders` (relative paths) that are no directories below the root. A configured folder may be a symbolic link."""
+
+    def scan(self, request: ScanRequest) -> AsyncIterator[ScanRecord]:
+        """Looks for files. Ends with one ScanFinished; a folder that does not exist gives just that one."""
+
+    def read(self, batches: AsyncIterator[Sequence[WantedFile]], open_sink: Callable[[WantedFile], Sink]) -> AsyncIterator[FileRead]:
+        """Reads the files of every batch, in order, one outcome each.
+
+        The next batch is asked for from `batches` and sent to the far side while the last one still streams, so that no
+        round trip is waited for. `open_sink` is called just before a file's first byte, also for an empty file, and not for one
+        that is not sent.
+        """
+
+    async def close(self) -> None:
+        """Ends the session, and the program on the far side with it. May be called at any time, more than once."""
+
+
+class Source(Protocol):
+    """A place that can be connected to."""
+
+    async def connect(self) -> Connection:
+        """Opens a session. Raises MediasyncError with one of the reasons HOST_*, AUTHENTICATION_FAILED, SOURCE_ROOT_MISSING,
+        SOURCE_UNREADABLE, SOURCE_WITHOUT_PYTHON, SOURCE_PROTOCOL."""
+
+    async def host_key(self) -> HostKey:
+        """Asks for the host's key without logging in."""
+
+    async def trust_host_key(self, fingerprint: str) -> str:
+        """Remembers the host's key if its fingerprint is `fingerprint`; returns the file that holds it now."""

@@ -1,0 +1,1 @@
+"""Generated from `protos/mediasync/v1`; see `make protos`."""
