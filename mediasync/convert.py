@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mediasync import model
 from mediasync.errors import reason_of
 from mediasync.paths import display
+from mediasync.v1 import progress_pb2 as progress_pb
 from mediasync.v1 import types_pb2 as pb
 
 _SOURCE_TYPES = {
@@ -347,6 +348,63 @@ def progress_from_pb(message: pb.JobProgress) -> model.JobProgress:
         folders=tuple(folder_from_pb(row) for row in message.folders),
         files_processed=message.files_processed,
     )
+
+
+def progress_report_to_pb(sync_id: str, reporter: str, report: model.ProgressReport) -> progress_pb.ProgressReportRequest:
+    """A report as it travels."""
+    if isinstance(report, model.UnitProgress):
+        unit = progress_pb.UnitReport(
+            status=status_to_pb(report.status),
+            current_stage=report.current_stage,
+            current_file=file_path(report.current_file),
+            folders=[folder_to_pb(row) for row in report.folders],
+            warnings=report.warnings,
+            done=report.done,
+        )
+        return progress_pb.ProgressReportRequest(sync_id=sync_id, reporter=reporter, unit=unit)
+    job = progress_pb.JobReport(
+        job_id=report.job_id,
+        status=status_to_pb(report.status),
+        current_stage=report.current_stage,
+        units_total=report.units_total,
+        files_processed=report.files_processed,
+        errors=report.errors,
+        warnings=report.warnings,
+    )
+    if report.start_time:
+        job.start_time.CopyFrom(timestamp(report.start_time))
+    if report.end_time:
+        job.end_time.CopyFrom(timestamp(report.end_time))
+    return progress_pb.ProgressReportRequest(sync_id=sync_id, reporter=reporter, job=job)
+
+
+def progress_report_from_pb(message: progress_pb.ProgressReportRequest) -> model.ProgressReport | None:
+    """The report a message carries; None for a kind that this version does not know."""
+    kind = message.WhichOneof("report")
+    if kind == "job":
+        job = message.job
+        return model.JobProgressReport(
+            job_id=job.job_id,
+            status=status_from_pb(job.status or pb.PROGRESS_STATUS_INITIALIZING),
+            current_stage=job.current_stage,
+            start_time=to_unix(job.start_time),
+            end_time=to_unix(job.end_time),
+            units_total=job.units_total,
+            files_processed=job.files_processed,
+            errors=job.errors,
+            warnings=job.warnings,
+        )
+    if kind == "unit":
+        unit = message.unit
+        return model.UnitProgress(
+            status=status_from_pb(unit.status or pb.PROGRESS_STATUS_INITIALIZING),
+            folders=tuple(folder_from_pb(row) for row in unit.folders),
+            current_file=unit.current_file.raw,
+            current_stage=unit.current_stage,
+            warnings=unit.warnings,
+            done=unit.done,
+        )
+    return None
 
 
 def report_to_pb(report: model.SourceReport) -> pb.SourceReport:

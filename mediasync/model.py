@@ -233,6 +233,48 @@ class JobProgress:
 
 
 @dataclass(frozen=True)
+class JobProgressReport:
+    """The job as a whole, as its coordinator knows it. Times are Unix seconds; 0 before they are known.
+
+    `errors` and `warnings` count the whole job, what its units reported included; they are known once it has ended.
+    """
+
+    job_id: str
+    status: ProgressStatus
+    current_stage: str = ""
+    start_time: float = 0.0
+    end_time: float = 0.0
+    units_total: int = 0
+    files_processed: int = 0
+    errors: int = 0
+    warnings: int = 0
+
+
+@dataclass(frozen=True)
+class UnitProgress:
+    """One unit of work, counted over all attempts of the run.
+
+    `status` is SCANNING until every folder's totals are known, then TRANSFERRING. `current_file` is the path of the file that
+    moved last, relative to the source's root. `folders` holds a row for each folder of the unit, relative to the same root.
+    """
+
+    status: ProgressStatus
+    folders: tuple[FolderProgress, ...] = ()
+    current_file: bytes = b""
+    current_stage: str = ""
+    warnings: int = 0
+    done: bool = False
+
+
+ProgressReport = JobProgressReport | UnitProgress
+
+
+def is_final_report(report: ProgressReport) -> bool:
+    """Whether nothing is to come after it from the same reporter."""
+    return report.status.terminal if isinstance(report, JobProgressReport) else report.done
+
+
+@dataclass(frozen=True)
 class SourceReport:
     """What a source turned out to be."""
 

@@ -10,15 +10,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from types import TracebackType
 
 import grpc
 
 from mediasync import convert
-from mediasync.model import FolderProgress, ProgressStatus
+from mediasync.model import JobProgressReport, ProgressReport, UnitProgress, is_final_report
 from mediasync.v1 import progress_pb2 as pb
 from mediasync.v1 import progress_pb2_grpc
+
+__all__ = ["JobProgressReport", "ProgressReporter", "UnitProgress"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,105 +39,6 @@ _REFUSALS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class JobProgressReport:
-    """The job as a whole, as its coordinator knows it. Times are Unix seconds; 0 before they are known.
-
-    `errors` and `warnings` count the whole job, what its units reported included; they are known once it has ended.
-    """
-
-    job_id: str
-    status: ProgressStatus
-    current_stage: str = ""
-    start_time: float = 0.0
-    end_time: float = 0.0
-    units_total: int = 0
-    files_processed: int = 0
-    errors: int = 0
-    warnings: int = 0
-
-
-@dataclass(frozen=True)
-class UnitProgress:
-    """One unit of work, counted over all attempts of the run.
-
-    `status` is SCANNING until every folder's totals are known, then TRANSFERRING. `current_file` is the path of the file that
-    moved last, relative to the source's root. `folders` holds a row for each folder of the unit, relative to the same root.
-    """
-
-    status: ProgressStatus
-    folders: tuple[FolderProgress, ...] = ()
-    current_file: bytes = b""
-    current_stage: str = ""
-    warnings: int = 0
-    done: bool = False
-
-
-Report = JobProgressReport | UnitProgress
-
-
-def is_final(report: Report) -> bool:
-    """Whether nothing is to come after it from the same reporter."""
-    return report.status.terminal if isinstance(report, JobProgressReport) else report.done
-
-
-def report_to_pb(sync_id: str, reporter: str, report: Report) -> pb.ProgressReportRequest:
-    """A report as it travels."""
-    if isinstance(report, UnitProgress):
-        unit = pb.UnitReport(
-            status=convert.status_to_pb(report.status),
-            current_stage=report.current_stage,
-            current_file=convert.file_path(report.current_file),
-            folders=[convert.folder_to_pb(row) for row in report.folders],
-            warnings=report.warnings,
-            done=report.done,
-        )
-        return pb.ProgressReportRequest(sync_id=sync_id, reporter=reporter, unit=unit)
-    job = pb.JobReport(
-        job_id=report.job_id,
-        status=convert.status_to_pb(report.status),
-        current_stage=report.current_stage,
-        units_total=report.units_total,
-        files_processed=report.files_processed,
-        errors=report.errors,
-        warnings=report.warnings,
-    )
-    if report.start_time:
-        job.start_time.CopyFrom(convert.timestamp(report.start_time))
-    if report.end_time:
-        job.end_time.CopyFrom(convert.timestamp(report.end_time))
-    return pb.ProgressReportRequest(sync_id=sync_id, reporter=reporter, job=job)
-
-
-def report_from_pb(message: pb.ProgressReportRequest) -> Report | None:
-    """The report a message carries; None for a kind that this version does not know."""
-    kind = message.WhichOneof("report")
-    if kind == "job":
-        job = message.job
-        return JobProgressReport(
-            job_id=job.job_id,
-            status=convert.status_from_pb(job.status),
-            current_stage=job.current_stage,
-            start_time=convert.to_unix(job.start_time),
-            end_time=convert.to_unix(job.end_time),
-            units_total=job.units_total,
-            files_processed=job.files_processed,
-            errors=job.errors,
-            warnings=job.warnings,
-        )
-    if kind == "unit":
-        unit = message.unit
-        return UnitProgress(
-            status=convert.status_from_pb(unit.status),
-            folders=tuple(convert.folder_from_pb(row) for row in unit.folders),
-            current_file=unit.current_file.raw,
-            current_stage=unit.current_stage,
-            warnings=unit.warnings,
-            done=unit.done,
-        )
-    return None
-
-
 class ProgressReporter:
     """Sends one reporter's cumulative reports of one run to the Progress service.
 
@@ -152,20 +54,20 @@ class ProgressReporter:
         self._sync_id = sync_id
         self._reporter = reporter
         self._interval_seconds = interval_seconds
-        self._latest: Report | None = None
+        self._latest: ProgressReport | None = None
         self._changed = asyncio.Event()
         self._hurry = asyncio.Event()
         self._closed = False
         self._all_sent = False
         self._sender: asyncio.Task[None] | None = None
 
-    def update(self, report: Report) -> None:
+    def update(self, report: ProgressReport) -> None:
         """Makes `report` the newest. Returns at once and never raises for the service's sake; what it replaces before it was
         sent is never sent. After a final report (a terminal status, a unit that is done) or `close`, others are ignored."""
-        if self._closed or (self._latest is not None and is_final(self._latest)):
+        if self._closed or (self._latest is not None and is_final_report(self._latest)):
             return
         self._latest = report
-        if is_final(report):
+        if is_final_report(report):
             self._hurry.set()
         self._changed.set()
         if self._sender is None:
@@ -226,11 +128,11 @@ class ProgressReporter:
 
     async def _requests(self) -> AsyncIterator[pb.ProgressReportRequest]:
         """The requests of one stream: the newest report first, then each newer one, no faster than the interval."""
-        sent: Report | None = None
+        sent: ProgressReport | None = None
         while True:
             if self._latest is not None and self._latest is not sent:
                 sent = self._latest
-                yield report_to_pb(self._sync_id, self._reporter, sent)
+                yield convert.progress_report_to_pb(self._sync_id, self._reporter, sent)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._interval_seconds):
                         await self._hurry.wait()
