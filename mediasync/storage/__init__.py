@@ -1,0 +1,1 @@
+"""Databases, opened from a URL, with ordered migrations."""

@@ -1,0 +1,44 @@
+"""What a piece of work belongs to: known from context, never passed as an argument."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar, Token
+from typing import Any
+
+from opentelemetry import baggage
+from opentelemetry import context as otel_context
+
+SYNC_ID_BAGGAGE = "sync.id"
+"""Name of the W3C baggage entry, and of the span attribute."""
+
+sync_id: ContextVar[str] = ContextVar("sync_id", default="")
+"""The sync that is being worked on; empty outside one."""
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The `x-request-id` of the call being served or made; empty outside one."""
+
+
+@contextlib.contextmanager
+def bound(sync: str) -> Iterator[None]:
+    """Everything inside belongs to `sync`: log lines, spans, and the calls made to other services."""
+    name = sync_id.set(sync)
+    carried = otel_context.attach(baggage.set_baggage(SYNC_ID_BAGGAGE, sync))
+    try:
+        yield
+    finally:
+        _reset_quietly(carried)
+        try:
+            sync_id.reset(name)
+        except ValueError:
+            # An abandoned async generator is closed in another task's context, where there is nothing to undo.
+            pass
+
+
+def _reset_quietly(token: Token[Any]) -> None:
+    """As `opentelemetry.context.detach`, which logs an error with a traceback where `bound` was left in another context."""
+    try:
+        token.var.reset(token)
+    except ValueError:
+        pass

@@ -1,0 +1,50 @@
+"""Named points at which a process can be told to die, so that tests prove what a restart makes of it.
+
+`MEDIASYNC_CRASH_AT=transfer.after_rename` kills this process with SIGKILL the first time it passes that point,
+`…:3` the third time. It leaves `<run>/crashed.<point>` behind, and while that file exists nobody crashes there again.
+Without the variable a point costs one comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+
+from mediasync.runtime.home import Home
+
+
+@dataclass
+class _Armed:
+    point: str
+    passes_left: int
+
+
+def _read(text: str) -> _Armed | None:
+    if not text:
+        return None
+    point_name, _, count = text.partition(":")
+    return _Armed(point_name, int(count) if count.isdecimal() and int(count) > 0 else 1)
+
+
+_armed = _read(os.environ.get("MEDIASYNC_CRASH_AT", ""))
+
+
+def point(name: str) -> None:
+    """A moment at which a sudden death must do no harm."""
+    if _armed is None or _armed.point != name:
+        return
+    _armed.passes_left -= 1
+    if _armed.passes_left == 0:
+        _die(name)
+
+
+def _die(name: str) -> None:
+    run = Home.from_environment().run
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        # Exclusive, so that of two processes that share the variable one dies.
+        os.close(os.open(run / f"crashed.{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
