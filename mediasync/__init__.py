@@ -1,3 +1,30 @@
-"""Forge Media Sync: brings every picture and video out of generators' containers into your library, and never loses one."""
+"""Forge Media Sync: brings every picture and video out of generators' containers into your library, and never loses one.
+
+    from mediasync import Client, SyncConfig
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mediasync.client import Client as Client
+    from mediasync.config import SyncConfig as SyncConfig
+    from mediasync.errors import MediasyncError as MediasyncError
 
 __version__ = "0.1.0"
+__all__ = ["Client", "MediasyncError", "SyncConfig", "__version__"]
+
+_HOMES = {"Client": "mediasync.client", "MediasyncError": "mediasync.errors", "SyncConfig": "mediasync.config"}
+
+
+def __getattr__(name: str) -> object:
+    # Loaded when asked for: the supervisor and the command line's quick paths import this package, and gRPC costs 15 MB.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
