@@ -62,6 +62,7 @@ async def _serve(name: str, home: Home, wire: Wire, ready_fd: int | None, stdin_
     _drain_on_signals(service, supervised=stdin_fd is not None)
     if stdin_fd is not None:
         _drain_on_end_of(stdin_fd, service)
+    await service.lock()
     try:
         await wire(service)
         await service.start(os.environ.get("MEDIASYNC_LISTEN", ""))

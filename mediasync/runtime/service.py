@@ -61,6 +61,7 @@ class _Listener:
         self._socket = home.socket_path(name)
         self._socket_address = home.socket_address(name)
         self._lock = FileLock(home.run / f"{name}.lock")
+        self._locked = False
         self._names: list[str] = []
         self._server = grpc.aio.server(interceptors=server_interceptors(), options=_OPTIONS)
         self._health = Health()
@@ -80,7 +81,9 @@ class _Listener:
 
     def lock(self) -> None:
         """Be the only one of this name, or raise DATA_FOLDER_IN_USE once a dying predecessor had its time."""
-        self._lock.acquire(f"The service {self.name}", wait_seconds=_LOCK_SECONDS)
+        if not self._locked:
+            self._lock.acquire(f"The service {self.name}", wait_seconds=_LOCK_SECONDS)
+            self._locked = True
 
     async def start(self, tcp_address: str = "") -> None:
         from grpc_reflection.v1alpha import reflection
@@ -99,10 +102,13 @@ class _Listener:
 
     async def stop(self, grace_seconds: float) -> None:
         await self._server.stop(grace_seconds)
-        self._socket.unlink(missing_ok=True)
+        if self._locked:
+            # Otherwise it is the socket of the one that we had to give way to.
+            self._socket.unlink(missing_ok=True)
 
     def unlock(self) -> None:
         self._lock.release()
+        self._locked = False
 
 
 class Service:
@@ -164,9 +170,16 @@ class Service:
         """Call and await `callback` once the server has drained and background tasks have ended; the last one added first."""
         self._callbacks.append(callback)
 
+    async def lock(self) -> None:
+        """Be the only process of this name on this data folder, or raise DATA_FOLDER_IN_USE after 10 s. Held until `stop`.
+
+        Taken before `wire`, so that what is opened and recovered there is this process's alone.
+        """
+        await asyncio.to_thread(self._own.lock)
+
     async def start(self, tcp_address: str = "") -> None:
         """Listen and serve; `tcp_address` is a loopback address besides the socket."""
-        await asyncio.to_thread(self._own.lock)
+        await self.lock()
         for listener in self._listeners:
             await listener.start(tcp_address if listener is self._own else "")
 
