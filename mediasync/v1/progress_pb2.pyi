@@ -88,7 +88,7 @@ class JobReport(_message.Message):
     errors: _builtins.int
     """Files that failed, once the job has ended."""
     warnings: _builtins.int
-    """Things worth a look."""
+    """Things worth a look in the whole job, those of its units included, once it has ended."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it started."""
@@ -140,11 +140,11 @@ class UnitReport(_message.Message):
     """The unit is done."""
     @_builtins.property
     def current_file(self) -> _types_pb2.FilePath:
-        """The file that moved last."""
+        """The file that moved last, relative to the source's root."""
 
     @_builtins.property
     def folders(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.FolderProgress]:
-        """A row for each folder."""
+        """A row for each folder of the unit, relative to the source's root."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class ProgressWatchResponse(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """Opaque; send it back to go on after this event."""
+    """Opaque; send it back to go on after this event. INVALID_ARGUMENT for one that was not given out for the same run."""
     @_builtins.property
     def progress(self) -> _types_pb2.JobProgress:
         """How far it is; the last event of the stream when its status is terminal."""

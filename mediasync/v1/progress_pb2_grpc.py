@@ -28,8 +28,8 @@ if _version_not_supported:
 class ProgressStub:
     """Takes reports, adds them up, and streams the sum to any number of watchers.
 
-    Reports are cumulative: each holds the reporter's whole count, so that a lost or repeated one does no harm. No number
-    goes down, and after a terminal report nothing changes any more.
+    Reports are cumulative: each holds the reporter's whole count, so that a lost or repeated one does no harm. No count
+    goes down, also across a restart of this service, and after a terminal report nothing changes any more.
     """
 
     def __init__(self, channel):
@@ -58,27 +58,31 @@ class ProgressStub:
 class ProgressServicer:
     """Takes reports, adds them up, and streams the sum to any number of watchers.
 
-    Reports are cumulative: each holds the reporter's whole count, so that a lost or repeated one does no harm. No number
-    goes down, and after a terminal report nothing changes any more.
+    Reports are cumulative: each holds the reporter's whole count, so that a lost or repeated one does no harm. No count
+    goes down, also across a restart of this service, and after a terminal report nothing changes any more.
     """
 
     def Report(self, request_iterator, context):
-        """Takes a reporter's reports until it closes the stream. A reporter whose stream broke opens another and repeats its last report.
+        """Takes a reporter's reports until it closes the stream, and answers once they are stored. A reporter whose stream broke
+        opens another and repeats its last report. INVALID_ARGUMENT for a report without run or reporter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """Follows a job. The stream ends after the snapshot with a terminal status, which is sent exactly once. NOT_FOUND, reason
-        SYNC_NOT_FOUND, when nothing was ever reported of it.
+        """Follows a job: the newest snapshot, then each further one, at most 10 a second; a slow client skips some, never the last.
+        The stream ends after the snapshot with a terminal status, which is sent exactly once: resumed after it, the stream ends at
+        once. NOT_FOUND, reason SYNC_NOT_FOUND, when nothing was reported of it yet, or it is not among the 1,000 runs that
+        changed last. UNAVAILABLE when this service is restarted: watch again with the last token. Each snapshot is complete in
+        itself, so no token is ever too old, and OUT_OF_RANGE is no answer of this call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProgress(self, request, context):
-        """The newest snapshot.
+        """The newest snapshot. NOT_FOUND, reason SYNC_NOT_FOUND, as for Watch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,8 +117,8 @@ def add_ProgressServicer_to_server(servicer, server):
 class Progress:
     """Takes reports, adds them up, and streams the sum to any number of watchers.
 
-    Reports are cumulative: each holds the reporter's whole count, so that a lost or repeated one does no harm. No number
-    goes down, and after a terminal report nothing changes any more.
+    Reports are cumulative: each holds the reporter's whole count, so that a lost or repeated one does no harm. No count
+    goes down, also across a restart of this service, and after a terminal report nothing changes any more.
     """
 
     @staticmethod

@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class ProgressStub:
     """Takes reports, adds them up, and streams the sum to any number of watchers.
 
-    Reports are cumulative: each holds the reporter's whole count, so that a lost or repeated one does no harm. No number
-    goes down, and after a terminal report nothing changes any more.
+    Reports are cumulative: each holds the reporter's whole count, so that a lost or repeated one does no harm. No count
+    goes down, also across a restart of this service, and after a terminal report nothing changes any more.
     """
 
     @_typing.overload
@@ -38,37 +38,47 @@ class ProgressStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ProgressAsyncStub: ...
     Report: _grpc.StreamUnaryMultiCallable[_progress_pb2.ProgressReportRequest, _progress_pb2.ProgressReportResponse]
-    """Takes a reporter's reports until it closes the stream. A reporter whose stream broke opens another and repeats its last report."""
+    """Takes a reporter's reports until it closes the stream, and answers once they are stored. A reporter whose stream broke
+    opens another and repeats its last report. INVALID_ARGUMENT for a report without run or reporter.
+    """
     Watch: _grpc.UnaryStreamMultiCallable[_progress_pb2.ProgressWatchRequest, _progress_pb2.ProgressWatchResponse]
-    """Follows a job. The stream ends after the snapshot with a terminal status, which is sent exactly once. NOT_FOUND, reason
-    SYNC_NOT_FOUND, when nothing was ever reported of it.
+    """Follows a job: the newest snapshot, then each further one, at most 10 a second; a slow client skips some, never the last.
+    The stream ends after the snapshot with a terminal status, which is sent exactly once: resumed after it, the stream ends at
+    once. NOT_FOUND, reason SYNC_NOT_FOUND, when nothing was reported of it yet, or it is not among the 1,000 runs that
+    changed last. UNAVAILABLE when this service is restarted: watch again with the last token. Each snapshot is complete in
+    itself, so no token is ever too old, and OUT_OF_RANGE is no answer of this call.
     """
     GetProgress: _grpc.UnaryUnaryMultiCallable[_progress_pb2.GetProgressRequest, _progress_pb2.GetProgressResponse]
-    """The newest snapshot."""
+    """The newest snapshot. NOT_FOUND, reason SYNC_NOT_FOUND, as for Watch."""
 
 @_typing.type_check_only
 class ProgressAsyncStub(ProgressStub):
     """Takes reports, adds them up, and streams the sum to any number of watchers.
 
-    Reports are cumulative: each holds the reporter's whole count, so that a lost or repeated one does no harm. No number
-    goes down, and after a terminal report nothing changes any more.
+    Reports are cumulative: each holds the reporter's whole count, so that a lost or repeated one does no harm. No count
+    goes down, also across a restart of this service, and after a terminal report nothing changes any more.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Report: _aio.StreamUnaryMultiCallable[_progress_pb2.ProgressReportRequest, _progress_pb2.ProgressReportResponse]  # type: ignore[assignment]
-    """Takes a reporter's reports until it closes the stream. A reporter whose stream broke opens another and repeats its last report."""
+    """Takes a reporter's reports until it closes the stream, and answers once they are stored. A reporter whose stream broke
+    opens another and repeats its last report. INVALID_ARGUMENT for a report without run or reporter.
+    """
     Watch: _aio.UnaryStreamMultiCallable[_progress_pb2.ProgressWatchRequest, _progress_pb2.ProgressWatchResponse]  # type: ignore[assignment]
-    """Follows a job. The stream ends after the snapshot with a terminal status, which is sent exactly once. NOT_FOUND, reason
-    SYNC_NOT_FOUND, when nothing was ever reported of it.
+    """Follows a job: the newest snapshot, then each further one, at most 10 a second; a slow client skips some, never the last.
+    The stream ends after the snapshot with a terminal status, which is sent exactly once: resumed after it, the stream ends at
+    once. NOT_FOUND, reason SYNC_NOT_FOUND, when nothing was reported of it yet, or it is not among the 1,000 runs that
+    changed last. UNAVAILABLE when this service is restarted: watch again with the last token. Each snapshot is complete in
+    itself, so no token is ever too old, and OUT_OF_RANGE is no answer of this call.
     """
     GetProgress: _aio.UnaryUnaryMultiCallable[_progress_pb2.GetProgressRequest, _progress_pb2.GetProgressResponse]  # type: ignore[assignment]
-    """The newest snapshot."""
+    """The newest snapshot. NOT_FOUND, reason SYNC_NOT_FOUND, as for Watch."""
 
 class ProgressServicer(metaclass=_abc_1.ABCMeta):
     """Takes reports, adds them up, and streams the sum to any number of watchers.
 
-    Reports are cumulative: each holds the reporter's whole count, so that a lost or repeated one does no harm. No number
-    goes down, and after a terminal report nothing changes any more.
+    Reports are cumulative: each holds the reporter's whole count, so that a lost or repeated one does no harm. No count
+    goes down, also across a restart of this service, and after a terminal report nothing changes any more.
     """
 
     @_abc_1.abstractmethod
@@ -77,7 +87,9 @@ class ProgressServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_progress_pb2.ProgressReportRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_progress_pb2.ProgressReportResponse, _abc.Awaitable[_progress_pb2.ProgressReportResponse]]:
-        """Takes a reporter's reports until it closes the stream. A reporter whose stream broke opens another and repeats its last report."""
+        """Takes a reporter's reports until it closes the stream, and answers once they are stored. A reporter whose stream broke
+        opens another and repeats its last report. INVALID_ARGUMENT for a report without run or reporter.
+        """
 
     @_abc_1.abstractmethod
     def Watch(
@@ -85,8 +97,11 @@ class ProgressServicer(metaclass=_abc_1.ABCMeta):
         request: _progress_pb2.ProgressWatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_progress_pb2.ProgressWatchResponse], _abc.AsyncIterator[_progress_pb2.ProgressWatchResponse]]:
-        """Follows a job. The stream ends after the snapshot with a terminal status, which is sent exactly once. NOT_FOUND, reason
-        SYNC_NOT_FOUND, when nothing was ever reported of it.
+        """Follows a job: the newest snapshot, then each further one, at most 10 a second; a slow client skips some, never the last.
+        The stream ends after the snapshot with a terminal status, which is sent exactly once: resumed after it, the stream ends at
+        once. NOT_FOUND, reason SYNC_NOT_FOUND, when nothing was reported of it yet, or it is not among the 1,000 runs that
+        changed last. UNAVAILABLE when this service is restarted: watch again with the last token. Each snapshot is complete in
+        itself, so no token is ever too old, and OUT_OF_RANGE is no answer of this call.
         """
 
     @_abc_1.abstractmethod
@@ -95,6 +110,6 @@ class ProgressServicer(metaclass=_abc_1.ABCMeta):
         request: _progress_pb2.GetProgressRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_progress_pb2.GetProgressResponse, _abc.Awaitable[_progress_pb2.GetProgressResponse]]:
-        """The newest snapshot."""
+        """The newest snapshot. NOT_FOUND, reason SYNC_NOT_FOUND, as for Watch."""
 
 def add_ProgressServicer_to_server(servicer: ProgressServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -638,7 +638,7 @@ Global___FolderProgress: _TypeAlias = FolderProgress  # noqa: Y015
 
 @_typing.final
 class JobProgress(_message.Message):
-    """Everything a progress display needs, complete in itself. No number of one job ever goes down."""
+    """Everything a progress display needs, complete in itself. No count of one job ever goes down; rate and remaining time may."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
