@@ -9,6 +9,7 @@ from typing import Any
 
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 SYNC_ID_BAGGAGE = "sync.id"
 """Name of the W3C baggage entry, and of the span attribute."""
@@ -34,6 +35,26 @@ def bound(sync: str) -> Iterator[None]:
         except ValueError:
             # An abandoned async generator is closed in another task's context, where there is nothing to undo.
             pass
+
+
+def trace_parent() -> str:
+    """The W3C `traceparent` of the span that is current, to be stored with work that is done later; empty where there is none."""
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier.get("traceparent", "")
+
+
+@contextlib.contextmanager
+def resumed(sync: str, parent: str) -> Iterator[None]:
+    """Everything inside belongs to `sync`, and to the trace that `parent`, a stored `trace_parent()`, is of: for work that is
+    done later, or by another process, than it was asked for."""
+    carrier = {"traceparent": parent} if parent else {}
+    token = otel_context.attach(TraceContextTextMapPropagator().extract(carrier, otel_context.Context()))
+    try:
+        with bound(sync):
+            yield
+    finally:
+        _reset_quietly(token)
 
 
 def _reset_quietly(token: Token[Any]) -> None:

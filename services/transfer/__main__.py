@@ -1,0 +1,53 @@
+"""Wires the transfer worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mediasync.sources.factory import open_source
+
+from mediasync.runtime.channels import rpc_errors
+from mediasync.runtime.service import Service, run_service
+from mediasync.storage.database import Database
+from mediasync.v1 import events_pb2, events_pb2_grpc, media_ingest_pb2, transfer_pb2_grpc
+from services.transfer.notices import Notice
+from services.transfer.outbox import OutboxPublisher
+from services.transfer.pipeline.worker import PipelineWorker
+from services.transfer.processing import Processor
+from services.transfer.queue_store import QueueStore
+from services.transfer.schema import MIGRATIONS
+from services.transfer.servicer import TransferServicer
+from services.transfer.worker import TransferWorker
+
+_PARALLEL_PROCESSING = 2
+_PUBLISH_SECONDS = 30.0
+
+
+async def wire(service: Service) -> None:
+    """Store, worker, and the two loops behind it."""
+    database = Database.open(service.home.database_url("transfer"), MIGRATIONS)
+    service.on_stop(database.close)
+    queues = QueueStore(database)
+    worker = TransferWorker(database, service.home.path, lambda spec: open_source(spec, home=service.home.path))
+    service.on_stop(worker.close)
+    pipeline = PipelineWorker()
+    service.on_stop(pipeline.close)
+    events = events_pb2_grpc.EventsStub(service.channel("ingest"))
+
+    async def publish(serialised: Sequence[bytes]) -> None:
+        request = events_pb2.EventsPublishRequest(events=[media_ingest_pb2.Event.FromString(event) for event in serialised])
+        with rpc_errors("the ingest service"):
+            await events.Publish(request, timeout=_PUBLISH_SECONDS)
+
+    settled = Notice()
+    processor = Processor(queues, pipeline, committed=worker.committed, progressed=settled, parallel=_PARALLEL_PROCESSING)
+    publisher = OutboxPublisher(queues, publish, written=(worker.committed, settled), emptied=settled)
+    service.spawn(processor.run(), "processing")
+    service.spawn(publisher.run(), "outbox")
+    service.spawn(queues.forget_old_runs(), "retention")
+    servicer = TransferServicer(worker, queues, service.channel("progress"), settled)
+    service.add(transfer_pb2_grpc.add_TransferServicer_to_server, servicer, "mediasync.v1.Transfer")
+
+
+if __name__ == "__main__":
+    run_service("transfer", wire)

@@ -1,0 +1,119 @@
+"""The nouns of landing and remembering."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from mediasync.sources.base import FileEntry
+
+
+@dataclass(frozen=True)
+class LibraryId:
+    """A library that this installation knows: the key of its rows, the id in its marker, and its root."""
+
+    key: int
+    uuid: str
+    root: bytes
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One source feeding one library. What was taken is remembered for each such pair."""
+
+    key: int
+    source_key: str
+    source_label: str
+    library: LibraryId
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """What was last taken under a name. `sha256` is of the copy at `library_path`."""
+
+    name: bytes
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    sha256: bytes
+    library_path: bytes
+    vanished: bool
+
+
+class LandingKind(enum.Enum):
+    """How a pulled file ended up in the library."""
+
+    NEW = "new"
+    """It was renamed into place."""
+    KNOWN = "known"
+    """The same bytes were there under the same name already; the staged copy was dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A file whose every byte is in staging, with its hash taken as the bytes passed."""
+
+    entry: FileEntry
+    staged_path: bytes
+    sha256: bytes
+    incomplete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LandedFile:
+    """A file that is in the library. `library_path` is relative to the library's root."""
+
+    entry: FileEntry
+    library_path: bytes
+    sha256: bytes
+    kind: LandingKind
+    incomplete: bool = False
+
+
+@dataclass(frozen=True)
+class SyncUnit:
+    """One folder of one run: the key under which its committed work is counted."""
+
+    sync_id: str
+    origin: Origin
+    folder: bytes
+    extract_metadata: bool
+
+
+@dataclass(frozen=True)
+class UnitCounts:
+    """What was committed for a unit so far, over all attempts."""
+
+    files: int = 0
+    bytes: int = 0
+    vanished: int = 0
+
+
+@dataclass(frozen=True)
+class ScanState:
+    """What the last finished scan of a folder left: a time of the far side's clock since when changes are unknown."""
+
+    watermark_ns: int | None
+    directories: dict[bytes, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessingTask:
+    """A file whose media stages are still to run."""
+
+    key: int
+    sync_id: str
+    library: LibraryId
+    source_label: str
+    landed: LandedFile
+    extract_metadata: bool
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnsentEvent:
+    """A serialised event that is not in the event log yet."""
+
+    sequence: int
+    sync_id: str
+    event: bytes

@@ -1,0 +1,161 @@
+"""What was taken from where: libraries, origins, scans and the manifest."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from mediasync.storage.database import Database
+from services.transfer import schema
+from services.transfer.entities import LibraryId, ManifestRow, Origin, ScanState, SyncUnit
+from services.transfer.landing_store import count_unit
+from services.transfer.sql_store import below, upsert
+
+_MANIFEST_COLUMNS = (
+    schema.manifest.c.name,
+    schema.manifest.c.size_bytes,
+    schema.manifest.c.mtime_ns,
+    schema.manifest.c.ctime_ns,
+    schema.manifest.c.sha256,
+    schema.manifest.c.library_path,
+    schema.manifest.c.vanished,
+)
+
+
+class ManifestStore:
+    """Remembers libraries, and what a source held when it was last looked at. Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def libraries(self) -> list[LibraryId]:
+        """Every library that was ever used."""
+
+        def work(connection: sa.Connection) -> list[LibraryId]:
+            rows = connection.execute(sa.select(schema.libraries.c.key, schema.libraries.c.uuid, schema.libraries.c.root))
+            return [LibraryId(*row) for row in rows]
+
+        return await self._database.read(work)
+
+    async def remember_library(self, uuid: str, root: bytes) -> LibraryId:
+        """The library with that id, now at `root`."""
+
+        def work(connection: sa.Connection) -> LibraryId:
+            table = schema.libraries
+            # Another library that was at this root is not there any more; its rows stay under its id.
+            connection.execute(
+                sa.update(table)
+                .where(table.c.root == root, table.c.uuid != uuid)
+                .values(root=b"gone:" + os.urandom(8).hex().encode() + b":" + root)
+            )
+            values = {"uuid": uuid, "root": root}
+            connection.execute(upsert(connection, table, values, ["uuid"]), values)
+            row = connection.execute(sa.select(table.c.key).where(table.c.uuid == uuid)).one()
+            return LibraryId(row.key, uuid, root)
+
+        return await self._database.write(work)
+
+    async def origin(self, source_key: str, label: str, library: LibraryId) -> Origin:
+        """The pair of a source and a library, made on first use."""
+
+        def work(connection: sa.Connection) -> Origin:
+            table = schema.origins
+            values = {"source_key": source_key, "library": library.key, "label": label}
+            connection.execute(upsert(connection, table, values, ["source_key", "library"]), values)
+            condition = (table.c.source_key == source_key, table.c.library == library.key)
+            key = connection.execute(sa.select(table.c.key).where(*condition)).scalar_one()
+            return Origin(key, source_key, label, library)
+
+        return await self._database.write(work)
+
+    async def scan_state(self, origin: Origin, folder: bytes) -> ScanState:
+        """What the last finished scan of `folder` left."""
+
+        def work(connection: sa.Connection) -> ScanState:
+            scans, directories = schema.scans, schema.directories
+            condition = (scans.c.origin == origin.key, scans.c.folder == folder)
+            watermark = connection.execute(sa.select(scans.c.watermark_ns).where(*condition)).scalar_one_or_none()
+            rows = connection.execute(
+                sa.select(directories.c.path, directories.c.inode).where(
+                    directories.c.origin == origin.key, below(directories.c.path, folder)
+                )
+            )
+            return ScanState(watermark, {row.path: row.inode for row in rows})
+
+        return await self._database.read(work)
+
+    async def finish_scan(self, origin: Origin, folder: bytes, watermark_ns: int, seen: Mapping[bytes, int], full: bool) -> None:
+        """Remembers which directories are dealt with, and since when changes are unknown."""
+
+        def work(connection: sa.Connection) -> None:
+            table = schema.directories
+            before = dict(
+                connection.execute(
+                    sa.select(table.c.path, table.c.inode).where(table.c.origin == origin.key, below(table.c.path, folder))
+                ).all()
+            )
+            gone = [{"p": path} for path in before if path not in seen]
+            if gone:
+                statement = sa.delete(table).where(table.c.origin == origin.key, table.c.path == sa.bindparam("p"))
+                connection.execute(statement, gone)
+            moved = [{"origin": origin.key, "path": path, "inode": inode} for path, inode in seen.items() if before.get(path) != inode]
+            if moved:
+                connection.execute(upsert(connection, table, moved[0], ["origin", "path"]), moved)
+            values = {"origin": origin.key, "folder": folder, "watermark_ns": watermark_ns, "full_scan_time": time.time() if full else 0.0}
+            keep = [] if full else ["full_scan_time"]
+            connection.execute(upsert(connection, schema.scans, values, ["origin", "folder"], keep), values)
+
+        await self._database.write(work)
+
+    async def last_full_scan(self, origin: Origin, folder: bytes) -> float:
+        """When the folder was last listed in full, Unix seconds; 0 for never."""
+        table = schema.scans
+        statement = sa.select(table.c.full_scan_time).where(table.c.origin == origin.key, table.c.folder == folder)
+        return await self._database.read(lambda connection: connection.execute(statement).scalar_one_or_none() or 0.0)
+
+    async def manifest_range(self, origin: Origin, directory: bytes, after: bytes | None, upto: bytes | None) -> list[ManifestRow]:
+        """A directory's rows with `after` < name <= `upto`, by name; None leaves that side open."""
+        table = schema.manifest
+        conditions = [table.c.origin == origin.key, table.c.directory == directory]
+        if after is not None:
+            conditions.append(table.c.name > after)
+        if upto is not None:
+            conditions.append(table.c.name <= upto)
+        return await self._manifest_rows(sa.select(*_MANIFEST_COLUMNS).where(*conditions).order_by(table.c.name))
+
+    async def manifest_names(self, origin: Origin, directory: bytes, names: Sequence[bytes]) -> list[ManifestRow]:
+        """The rows of some names of a directory."""
+        table = schema.manifest
+        rows: list[ManifestRow] = []
+        for start in range(0, len(names), 500):
+            chunk = names[start : start + 500]
+            conditions = (table.c.origin == origin.key, table.c.directory == directory, table.c.name.in_(chunk))
+            rows += await self._manifest_rows(sa.select(*_MANIFEST_COLUMNS).where(*conditions))
+        return rows
+
+    async def _manifest_rows(self, statement: sa.Select[Any]) -> list[ManifestRow]:
+        return await self._database.read(lambda connection: [ManifestRow(*row) for row in connection.execute(statement)])
+
+    async def mark_vanished(self, unit: SyncUnit, gone: Mapping[bytes, Sequence[bytes] | None]) -> int:
+        """Marks names (by directory; None for all of it) as gone from the source. Returns how many were not marked before."""
+
+        def work(connection: sa.Connection) -> int:
+            table = schema.manifest
+            count = 0
+            for directory, names in gone.items():
+                conditions = [table.c.origin == unit.origin.key, table.c.directory == directory, sa.not_(table.c.vanished)]
+                chunks: list[Sequence[bytes] | None] = [None]
+                if names is not None:
+                    chunks = [names[start : start + 500] for start in range(0, len(names), 500)]
+                for chunk in chunks:
+                    limited = conditions if chunk is None else [*conditions, table.c.name.in_(chunk)]
+                    count += connection.execute(sa.update(table).where(*limited).values(vanished=True)).rowcount
+            if count:
+                count_unit(connection, unit, vanished=count)
+            return count
+
+        return await self._database.write(work)

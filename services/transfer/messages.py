@@ -1,0 +1,60 @@
+"""Events as they go into the outbox: serialised `mediasync.v1.Event` messages with ids derived from what they tell."""
+
+from __future__ import annotations
+
+import mimetypes
+
+from mediasync import convert
+from mediasync.ids import event_id
+from mediasync.paths import display
+from mediasync.v1 import media_ingest_pb2, types_pb2
+from services.transfer.entities import LandedFile, LibraryId
+from services.transfer.pipeline.messages import facts_to_pb
+from services.transfer.pipeline.stage import MediaFacts
+
+
+def file_synced(sync_id: str, library: LibraryId, source_label: str, landed: LandedFile) -> bytes:
+    """FILE_SYNCED for a file that is in the library."""
+    record = _file_record(library, landed)
+    return _event("file_synced", media_ingest_pb2.EVENT_TYPE_FILE_SYNCED, sync_id, library, source_label, landed, record)
+
+
+def file_processed(sync_id: str, library: LibraryId, source_label: str, landed: LandedFile, facts: MediaFacts) -> bytes:
+    """FILE_PROCESSED for a file whose media stages have run."""
+    record = _file_record(library, landed)
+    facts_to_pb(facts, record)
+    return _event("file_processed", media_ingest_pb2.EVENT_TYPE_FILE_PROCESSED, sync_id, library, source_label, landed, record)
+
+
+def _event(
+    kind: str,
+    type_: media_ingest_pb2.EventType.ValueType,
+    sync_id: str,
+    library: LibraryId,
+    source_label: str,
+    landed: LandedFile,
+    record: media_ingest_pb2.FileRecord,
+) -> bytes:
+    event = media_ingest_pb2.Event(
+        # Not the sync id: the same bytes found again under the same name are the same event.
+        event_id=event_id(kind, library.uuid, source_label, landed.library_path, landed.sha256),
+        type=type_,
+        time=convert.now(),
+        sync_id=sync_id,
+        source=source_label,
+        file=record,
+    )
+    return event.SerializeToString()
+
+
+def _file_record(library: LibraryId, landed: LandedFile) -> media_ingest_pb2.FileRecord:
+    return media_ingest_pb2.FileRecord(
+        library_path=convert.file_path(landed.library_path),
+        library_root=display(library.root),
+        source_path=convert.file_path(landed.entry.path),
+        size_bytes=landed.entry.size_bytes,
+        digest=types_pb2.Digest(algorithm=types_pb2.DIGEST_ALGORITHM_SHA256, value=landed.sha256),
+        modify_time=convert.timestamp_ns(landed.entry.mtime_ns),
+        media_type=mimetypes.guess_type(display(landed.library_path))[0] or "application/octet-stream",
+        incomplete=landed.incomplete,
+    )

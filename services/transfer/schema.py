@@ -1,0 +1,161 @@
+"""Tables of the transfer database. Paths and names are bytes everywhere: a source's names need not be UTF-8."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from mediasync.storage.database import Migration
+
+metadata = sa.MetaData()
+
+libraries = sa.Table(
+    "libraries",
+    metadata,
+    sa.Column("key", sa.Integer, primary_key=True),
+    sa.Column("uuid", sa.Text, nullable=False, unique=True),
+    sa.Column("root", sa.LargeBinary, nullable=False, unique=True),
+)
+
+origins = sa.Table(
+    "origins",
+    metadata,
+    sa.Column("key", sa.Integer, primary_key=True),
+    sa.Column("source_key", sa.Text, nullable=False),
+    sa.Column("library", sa.ForeignKey("libraries.key"), nullable=False),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.UniqueConstraint("source_key", "library"),
+)
+
+# Clustered on (origin, directory, name): a directory's rows are read in the order in which a scan reports its files.
+manifest = sa.Table(
+    "manifest",
+    metadata,
+    sa.Column("origin", sa.Integer, primary_key=True),
+    sa.Column("directory", sa.LargeBinary, primary_key=True),
+    sa.Column("name", sa.LargeBinary, primary_key=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("ctime_ns", sa.BigInteger, nullable=False),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.LargeBinary, nullable=False),
+    sa.Column("library_path", sa.LargeBinary, nullable=False),
+    sa.Column("incomplete", sa.Boolean, nullable=False),
+    sa.Column("vanished", sa.Boolean, nullable=False),
+    sa.Column("sync_id", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+library_files = sa.Table(
+    "library_files",
+    metadata,
+    sa.Column("library", sa.Integer, primary_key=True),
+    sa.Column("path", sa.LargeBinary, primary_key=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.LargeBinary, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("sync_id", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# A directory is here once everything in it was dealt with: only then may a scan leave its unmoved files out.
+directories = sa.Table(
+    "directories",
+    metadata,
+    sa.Column("origin", sa.Integer, primary_key=True),
+    sa.Column("path", sa.LargeBinary, primary_key=True),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+scans = sa.Table(
+    "scans",
+    metadata,
+    sa.Column("origin", sa.Integer, primary_key=True),
+    sa.Column("folder", sa.LargeBinary, primary_key=True),
+    sa.Column("watermark_ns", sa.BigInteger, nullable=False),
+    sa.Column("full_scan_time", sa.Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Written before a file becomes visible and removed with its manifest row, so that a visible file's hash is always on record.
+landings = sa.Table(
+    "landings",
+    metadata,
+    sa.Column("library", sa.Integer, primary_key=True),
+    sa.Column("path", sa.LargeBinary, primary_key=True),
+    sa.Column("sync_id", sa.Text, nullable=False),
+    sa.Column("origin", sa.ForeignKey("origins.key"), nullable=False),
+    sa.Column("folder", sa.LargeBinary, nullable=False),
+    sa.Column("extract_metadata", sa.Boolean, nullable=False),
+    sa.Column("source_path", sa.LargeBinary, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("ctime_ns", sa.BigInteger, nullable=False),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.LargeBinary, nullable=False),
+    sa.Column("incomplete", sa.Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What a run committed for a folder, counted in the committing transaction: a repeated attempt goes on counting here.
+units = sa.Table(
+    "units",
+    metadata,
+    sa.Column("sync_id", sa.Text, primary_key=True),
+    sa.Column("origin", sa.Integer, primary_key=True),
+    sa.Column("folder", sa.LargeBinary, primary_key=True),
+    sa.Column("files", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("vanished", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+processing = sa.Table(
+    "processing",
+    metadata,
+    sa.Column("key", sa.Integer, primary_key=True),
+    sa.Column("sync_id", sa.Text, nullable=False, index=True),
+    sa.Column("origin", sa.ForeignKey("origins.key"), nullable=False),
+    sa.Column("library_path", sa.LargeBinary, nullable=False),
+    sa.Column("source_path", sa.LargeBinary, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.LargeBinary, nullable=False),
+    sa.Column("incomplete", sa.Boolean, nullable=False),
+    sa.Column("extract_metadata", sa.Boolean, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+)
+
+# One row a run. `trace_parent` lets what happens later, off the transfer's path, belong to the run's trace.
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("sync_id", sa.Text, primary_key=True),
+    sa.Column("trace_parent", sa.Text, nullable=False),
+    sa.Column("files_processed", sa.BigInteger, nullable=False),
+    sa.Column("files_invalid", sa.BigInteger, nullable=False),
+    sa.Column("update_time", sa.Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+file_problems = sa.Table(
+    "file_problems",
+    metadata,
+    sa.Column("key", sa.Integer, primary_key=True),
+    sa.Column("sync_id", sa.Text, nullable=False, index=True),
+    sa.Column("path", sa.LargeBinary, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+)
+
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("sequence", sa.Integer, primary_key=True),
+    sa.Column("sync_id", sa.Text, nullable=False, index=True),
+    sa.Column("event", sa.LargeBinary, nullable=False),
+    # A sequence number is never given out twice, also when the newest row was deleted.
+    sqlite_autoincrement=True,
+)
+
+MIGRATIONS = (Migration(1, metadata.create_all),)

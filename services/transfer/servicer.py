@@ -1,0 +1,141 @@
+"""The Transfer service on the wire: parse, call, convert."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from mediasync import convert
+from mediasync.errors import MediasyncError, Reason
+from mediasync.model import SyncSpec, SyncSummary
+from mediasync.reporting import ProgressReporter
+from mediasync.v1 import transfer_pb2 as pb
+from mediasync.v1 import transfer_pb2_grpc, types_pb2
+from services.transfer.notices import Notice
+from services.transfer.queue_store import QueueStore
+from services.transfer.tally import UnitTally
+from services.transfer.worker import TransferWorker
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+_HEARTBEAT_SECONDS = 5.0
+_REPORT_SECONDS = 0.05
+_MAX_SYNCS = 64
+
+
+class TransferServicer(transfer_pb2_grpc.TransferServicer):
+    """Serves a TransferWorker."""
+
+    def __init__(self, worker: TransferWorker, queues: QueueStore, progress: grpc.aio.Channel, settled: Notice) -> None:
+        self._worker = worker
+        self._queues = queues
+        self._progress = progress
+        self._settled = settled
+        self._running = 0
+
+    async def ProbeSource(self, request: pb.ProbeSourceRequest, context: Context) -> pb.ProbeSourceResponse:
+        source = convert.source_from_pb(request.source)
+        if request.dest_path:
+            await self._worker.open_library(request.dest_path)
+        folders = tuple(folder.raw for folder in request.folders)
+        report, units = await self._worker.probe(source, folders, count_files=request.count_files)
+        return pb.ProbeSourceResponse(report=convert.report_to_pb(report), units=[convert.file_path(unit) for unit in units])
+
+    async def ScanFolder(self, request: pb.ScanFolderRequest, context: Context) -> pb.ScanFolderResponse:
+        result, unchanged = await self._worker.scan_folder(_spec(request), request.folder.raw)
+        return pb.ScanFolderResponse(
+            files_to_take=result.wanted.files,
+            bytes_to_take=result.wanted.size_bytes,
+            files_unchanged=unchanged,
+            files_filtered=result.finished.files_filtered,
+            files_vanished=sum(len(names) for names in result.vanished.values() if names is not None),
+        )
+
+    async def SyncFolder(self, request: pb.SyncFolderRequest, context: Context) -> AsyncIterator[pb.SyncFolderResponse]:
+        if self._running >= _MAX_SYNCS:
+            raise MediasyncError(Reason.WORKER_FULL, f"the transfer worker runs {self._running} syncs, as many as it takes")
+        self._running += 1
+        events: asyncio.Queue[pb.SyncFolderResponse] = asyncio.Queue()
+        work = asyncio.create_task(self._sync(request, events), name=f"sync {request.folder.display}")
+        try:
+            while True:
+                getter = asyncio.ensure_future(events.get())
+                await asyncio.wait({getter, work}, timeout=_HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if getter.done():
+                    yield getter.result()
+                    continue
+                getter.cancel()
+                if work.done():
+                    yield pb.SyncFolderResponse(done=pb.FolderDone(summary=convert.summary_to_pb(work.result())))
+                    return
+                yield pb.SyncFolderResponse(heartbeat=types_pb2.Heartbeat())
+        finally:
+            self._running -= 1
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError, MediasyncError):
+                await work
+
+    async def _sync(self, request: pb.SyncFolderRequest, events: asyncio.Queue[pb.SyncFolderResponse]) -> SyncSummary:
+        def scanned(files: int, size_bytes: int) -> None:
+            events.put_nowait(pb.SyncFolderResponse(scanned=pb.FolderScanned(files_to_take=files, bytes_to_take=size_bytes)))
+
+        reporter = ProgressReporter(self._progress, request.sync_id, f"unit:{request.folder.raw.hex()}")
+        throttle = _Throttle(reporter)
+        async with reporter:
+            return await self._worker.sync_folder(request.sync_id, _spec(request), request.folder.raw, throttle.changed, scanned)
+
+    async def WatchProcessing(self, request: pb.WatchProcessingRequest, context: Context) -> AsyncIterator[pb.WatchProcessingResponse]:
+        last: tuple[int, int, int, int] | None = None
+        while True:
+            seen = self._settled.count
+            state = await self._queues.processing_state(request.sync_id)
+            done, left, invalid, unsent = state
+            response = pb.WatchProcessingResponse(files_done=done, files_left=left, files_invalid=invalid)
+            if left == 0 and unsent == 0:
+                problems = await self._queues.file_problems(request.sync_id)
+                response.problems.extend(convert.problem_to_pb(problem) for problem in problems)
+                yield response
+                return
+            if state != last:
+                yield response
+            last = state
+            await self._settled.wait_past(seen, _HEARTBEAT_SECONDS)
+
+    async def ReadHostKey(self, request: pb.ReadHostKeyRequest, context: Context) -> pb.ReadHostKeyResponse:
+        key = await self._worker.source(convert.source_from_pb(request.source)).host_key()
+        return pb.ReadHostKeyResponse(host_key=convert.host_key_to_pb(key))
+
+    async def AcceptHostKey(self, request: pb.AcceptHostKeyRequest, context: Context) -> pb.AcceptHostKeyResponse:
+        source = self._worker.source(convert.source_from_pb(request.source))
+        return pb.AcceptHostKeyResponse(known_hosts_file=await source.trust_host_key(request.fingerprint))
+
+
+class _Throttle:
+    """Turns changes, of which there are thousands a second, into a few reports; the last one is never left out."""
+
+    def __init__(self, reporter: ProgressReporter) -> None:
+        self._reporter = reporter
+        self._timer: asyncio.TimerHandle | None = None
+
+    def changed(self, tally: UnitTally) -> None:
+        if tally.done:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._reporter.update(tally.progress())
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_REPORT_SECONDS, self._report, tally)
+
+    def _report(self, tally: UnitTally) -> None:
+        self._timer = None
+        self._reporter.update(tally.progress())
+
+
+def _spec(request: pb.SyncFolderRequest | pb.ScanFolderRequest) -> SyncSpec:
+    return SyncSpec(
+        source=convert.source_from_pb(request.source), dest_path=request.dest_path, options=convert.options_from_pb(request.options)
+    )

@@ -1,0 +1,212 @@
+"""The worker as a whole: which libraries are open, which sources are being synced, and what runs behind the syncs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mediasync.errors import MediasyncError, Reason
+from mediasync.model import SourceReport, SourceSpec, SyncOptions, SyncSpec, SyncSummary
+from mediasync.paths import display
+from mediasync.profiles import PROFILES
+from mediasync.runtime import context
+from mediasync.sources.base import Connection, DirectoryScanned, ScanFinished, ScanRequest, Source
+from mediasync.storage.database import Database
+from services.transfer.entities import LibraryId, SyncUnit
+from services.transfer.folder_sync import FolderSync, ScanResult
+from services.transfer.landing import recover
+from services.transfer.landing_store import LandingStore
+from services.transfer.library import check_folder, library_error, read_marker, write_marker
+from services.transfer.manifest_store import ManifestStore
+from services.transfer.notices import Notice
+from services.transfer.pool import ConnectionPools
+from services.transfer.queue_store import QueueStore
+from services.transfer.staging import Staging
+from services.transfer.tally import UnitTally
+
+_logger = logging.getLogger(__name__)
+_SAMPLE = 10
+
+
+class TransferWorker:
+    """Owns what outlives a call: open libraries with their staging, connections, locks."""
+
+    def __init__(self, database: Database, home: Path, open_source: Callable[[SourceSpec], Source]) -> None:
+        self._manifest = ManifestStore(database)
+        self._landings = LandingStore(database)
+        self._queues = QueueStore(database)
+        self._home = home
+        self._pools = ConnectionPools(open_source)
+        # fsync waits for the disk, not for a processor: a few at a time let the file system put them into one journal commit.
+        self._executor = ThreadPoolExecutor(8, thread_name_prefix="disk")
+        self._staging: dict[str, Staging] = {}
+        self._opening = asyncio.Lock()
+        self._folder_locks: dict[tuple[int, bytes], asyncio.Lock] = {}
+        self.committed = Notice()
+
+    def source(self, spec: SourceSpec) -> Source:
+        """The source itself, for its host key."""
+        return self._pools.source(spec)
+
+    async def open_library(self, dest_path: str) -> LibraryId:
+        """Checks the library as far as that can be done before the first byte, and makes it one on first use.
+
+        Finishes what a worker that died had begun to land there. Raises MediasyncError with a reason LIBRARY_*.
+        """
+        root = os.fsencode(os.path.normpath(dest_path))  # noqa: ASYNC240 - text only
+        async with self._opening:
+            known = await self._manifest.libraries()
+            run = asyncio.get_running_loop().run_in_executor
+            marker_uuid = await run(self._executor, self._check_library, root, known)
+            library = await self._manifest.remember_library(marker_uuid, root)
+            if library.uuid not in self._staging:
+                try:
+                    self._staging[library.uuid] = await run(self._executor, Staging, root)
+                except OSError as error:
+                    raise library_error(error, root) from error
+                finished = await recover(library, self._landings, self._executor)
+                if finished:
+                    _logger.info("finished %d files that a worker that died had landed", finished)
+                    await self.committed.announce()
+            return library
+
+    def _check_library(self, root: bytes, known: list[LibraryId]) -> str:
+        check_folder(root, self._home)
+        marker = read_marker(root)
+        path = display(root)
+        expected = next((library for library in known if library.root == root), None)
+        if marker is None:
+            if expected is not None:
+                restore = f"mkdir -p '{path}/.mediasync' && echo '{{\"library\": \"{expected.uuid}\"}}' > '{path}/.mediasync/library.json'"
+                raise MediasyncError(
+                    Reason.LIBRARY_MARKER_MISSING,
+                    f"{path} was a library and has no marker (.mediasync/library.json) now; most likely its disk is not mounted",
+                    f"Mount it. If this is the right folder all the same: {restore}",
+                )
+            return write_marker(root).uuid
+        if expected is not None and expected.uuid != marker.uuid:
+            raise MediasyncError(
+                Reason.LIBRARY_MARKER_MISMATCH,
+                f"{path} holds another library (marker {marker.uuid}) than before ({expected.uuid})",
+                "Mount the right disk there, or sync to this library under another path.",
+            )
+        other = next((library for library in known if library.uuid == marker.uuid and library.root != root), None)
+        if other is not None and not _same_folder(other.root, root) and _has_marker(other.root, marker.uuid):
+            raise MediasyncError(
+                Reason.LIBRARY_MARKER_MISMATCH,
+                f"{path} is a copy of the library {display(other.root)}: both have the same marker",
+                f"To make it a library of its own: rm '{path}/.mediasync/library.json'",
+            )
+        return marker.uuid
+
+    async def probe(self, spec: SourceSpec, folders: tuple[bytes, ...], *, count_files: bool) -> tuple[SourceReport, list[bytes]]:
+        """Connects, and says what is there and which units a sync of `folders` has. Raises MediasyncError."""
+        async with self._pools.pool(spec, SyncOptions().parallel_transfers).connection() as connection:
+            present = await connection.list_folders()
+            units = await self._units(connection, spec, folders, present)
+            probe = connection.probe
+            files = size_bytes = 0
+            sample: list[bytes] = []
+            if count_files:
+                for unit in units:
+                    async for record in connection.scan(ScanRequest(unit)):
+                        if isinstance(record, ScanFinished):
+                            files += record.files_seen
+                            size_bytes += record.bytes_seen
+                        elif isinstance(record, DirectoryScanned) and len(sample) < _SAMPLE:
+                            sample += [entry.path for entry in record.files[: _SAMPLE - len(sample)]]
+            report = SourceReport(
+                probe.engine,
+                probe.platform,
+                probe.root,
+                tuple(present),
+                probe.round_trip_seconds,
+                probe.clock_offset_seconds,
+                files,
+                size_bytes,
+                tuple(sample),
+            )
+            return report, units
+
+    async def _units(self, connection: Connection, spec: SourceSpec, folders: tuple[bytes, ...], present: list[bytes]) -> list[bytes]:
+        if folders:
+            missing = await connection.missing_folders(folders)
+            if missing:
+                names = ", ".join(display(name) for name in missing)
+                there = ", ".join(display(name) for name in present[:20]) or "nothing"
+                raise MediasyncError(
+                    Reason.SOURCE_FOLDER_MISSING,
+                    f"{spec.label} has no folder {names} below {display(connection.probe.root)}; there is: {there}",
+                    "Name one of these, or leave --folder out to take everything.",
+                )
+            # A folder that is below another one is synced with it.
+            return [folder for folder in folders if not any(folder.startswith(other + b"/") for other in folders)]
+        usual = PROFILES[spec.type].folders
+        return [folder for folder in usual if folder in present] if usual else [b""]
+
+    async def sync_folder(
+        self, sync_id: str, spec: SyncSpec, folder: bytes, on_progress: Callable[[UnitTally], None], on_scanned: Callable[[int, int], None]
+    ) -> SyncSummary:
+        """One attempt at one unit. Waits for another sync of the same folder into the same library. Raises MediasyncError."""
+        library = await self.open_library(spec.dest_path)
+        origin = await self._manifest.origin(spec.source.key, spec.source.label, library)
+        async with self._folder_locks.setdefault((origin.key, folder), asyncio.Lock()):
+            await self._queues.begin_run(sync_id, context.trace_parent())
+            unit = SyncUnit(sync_id, origin, folder, spec.options.extract_metadata)
+            sync = self._folder_sync(unit, spec, on_progress, on_scanned)
+            return await sync.run()
+
+    async def scan_folder(self, spec: SyncSpec, folder: bytes) -> tuple[ScanResult, int]:
+        """What a sync of one folder would take, and how many files it would leave as they are. Takes nothing, remembers nothing
+        of the source."""
+        library = await self.open_library(spec.dest_path)
+        origin = await self._manifest.origin(spec.source.key, spec.source.label, library)
+        sync = self._folder_sync(
+            SyncUnit("", origin, folder, spec.options.extract_metadata), spec, lambda tally: None, lambda files, size: None
+        )
+        result = await sync.scan()
+        result.wanted.close()
+        return result, result.finished.files_seen - result.wanted.files
+
+    def _folder_sync(
+        self, unit: SyncUnit, spec: SyncSpec, on_progress: Callable[[UnitTally], None], on_scanned: Callable[[int, int], None]
+    ) -> FolderSync:
+        return FolderSync(
+            unit,
+            spec.options,
+            self._pools.pool(spec.source, spec.options.parallel_transfers),
+            self._manifest,
+            self._landings,
+            self._staging[unit.origin.library.uuid],
+            self._executor,
+            self._home,
+            on_progress=on_progress,
+            on_scanned=on_scanned,
+            on_committed=self.committed.announce,
+        )
+
+    async def close(self) -> None:
+        """Closes connections and removes staging folders."""
+        await self._pools.close()
+        for staging in self._staging.values():
+            await asyncio.get_running_loop().run_in_executor(self._executor, staging.close)
+        self._executor.shutdown()
+
+
+def _same_folder(one: bytes, other: bytes) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _has_marker(root: bytes, uuid: str) -> bool:
+    try:
+        marker = read_marker(root)
+    except MediasyncError:
+        return False
+    return marker is not None and marker.uuid == uuid
