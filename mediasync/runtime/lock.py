@@ -45,6 +45,11 @@ class FileLock:
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
 
+    @property
+    def held(self) -> bool:
+        """Whether this process holds it through this object."""
+        return self._fd is not None
+
     def release(self) -> None:
         """Let go; nothing happens when it is not held."""
         if self._fd is not None:

@@ -14,7 +14,8 @@ import signal
 import stat
 import sys
 import threading
-from typing import NoReturn
+from collections.abc import Coroutine
+from typing import Any, NoReturn
 
 import uvloop
 
@@ -27,7 +28,6 @@ from mediasync.runtime.service import Service, Wire
 logger = logging.getLogger(__name__)
 
 _EXIT_SECONDS = 10.0
-_KILLED = 128 + signal.SIGTERM
 
 
 def run(name: str, wire: Wire) -> NoReturn:
@@ -35,20 +35,21 @@ def run(name: str, wire: Wire) -> NoReturn:
     supervised = os.environ.get("MEDIASYNC_SUPERVISED") == "1"
     ready_fd = _ready_fd()
     stdin_fd = _private_stdin() if supervised else None
+    on_stderr: logging.Handler | None = None
     try:
         home = Home.from_environment()
         home.prepare()
         telemetry.setup(name, home)
         if not supervised:
-            telemetry.log_to_stderr(name)
+            on_stderr = telemetry.log_to_stderr(name)
         logging.captureWarnings(True)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(_serve(name, home, wire, ready_fd, stdin_fd))
     except MediasyncError as error:
-        code = _failed(name, error)
+        code = _failed(name, error, on_stderr)
     except Exception:
         logger.exception("%s failed", name)
-        code = _failed(name, MediasyncError(Reason.INTERNAL, "It failed in a way that it should not"))
+        code = _failed(name, MediasyncError(Reason.INTERNAL, "It failed in a way that it should not"), on_stderr)
     # Interpreter exit joins the threads of executors, and one of them may hang in a network file system for ever.
     watchdog = threading.Timer(_EXIT_SECONDS, os._exit, (code,))
     watchdog.daemon = True
@@ -62,14 +63,12 @@ async def _serve(name: str, home: Home, wire: Wire, ready_fd: int | None, stdin_
     _drain_on_signals(service, supervised=stdin_fd is not None)
     if stdin_fd is not None:
         _drain_on_end_of(stdin_fd, service)
-    await service.lock()
     try:
-        await wire(service)
-        await service.start(os.environ.get("MEDIASYNC_LISTEN", ""))
-        logger.info("Serving on %s", ", ".join(service.addresses), extra={"version": __version__})
-        if ready_fd is not None:
-            _tell_ready(ready_fd, service)
-        await service.draining.wait()
+        if await _finishes(_start(service, wire), service.draining):
+            logger.info("Serving on %s", ", ".join(service.addresses), extra={"version": __version__})
+            if ready_fd is not None:
+                _tell_ready(ready_fd, service)
+            await service.draining.wait()
         logger.info("Draining")
     finally:
         await service.stop()
@@ -77,13 +76,36 @@ async def _serve(name: str, home: Home, wire: Wire, ready_fd: int | None, stdin_
     return int(service.exit_code)
 
 
+async def _start(service: Service, wire: Wire) -> None:
+    await service.lock()
+    await wire(service)
+    await service.start(os.environ.get("MEDIASYNC_LISTEN", ""))
+
+
+async def _finishes(coroutine: Coroutine[Any, Any, None], unless: asyncio.Event) -> bool:
+    """Run `coroutine`, or cancel it when `unless` is set first: a service that is still waiting for something ends when told to."""
+    work = asyncio.ensure_future(coroutine)
+    told = asyncio.ensure_future(unless.wait())
+    await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+    finished = work.done()
+    for task in (work, told):
+        task.cancel()
+    await asyncio.wait({work, told})
+    if finished:
+        work.result()
+    return finished
+
+
 def _drain_on_signals(service: Service, *, supervised: bool) -> None:
     loop = asyncio.get_running_loop()
+    before: list[int] = []
 
     def told(number: int) -> None:
-        if service.draining.is_set() and number == signal.SIGTERM:
+        # Counted, because a drain that has another cause (stdin's end) does not make the first signal a second one.
+        if before:
             telemetry.shutdown()
-            os._exit(_KILLED)
+            os._exit(128 + number)
+        before.append(number)
         service.draining.set()
 
     loop.add_signal_handler(signal.SIGTERM, told, signal.SIGTERM)
@@ -139,8 +161,11 @@ def _tell_ready(fd: int, service: Service) -> None:
     os.close(fd)
 
 
-def _failed(name: str, error: MediasyncError) -> ExitCode:
+def _failed(name: str, error: MediasyncError, on_stderr: logging.Handler | None) -> ExitCode:
     """Say in one line why the process ends."""
+    if on_stderr is not None:
+        # The line below says the same, with the remedy.
+        logging.getLogger().removeHandler(on_stderr)
     logger.error("%s cannot run: %s", name, error, extra={"reason": error.reason.value})
     remedy = f" {error.remedy}" if error.remedy else ""
     sys.stderr.write(f"mediasync {name}: {error.message.rstrip('.')}.{remedy}\n")

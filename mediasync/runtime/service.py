@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context
-from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
@@ -61,7 +59,6 @@ class _Listener:
         self._socket = home.socket_path(name)
         self._socket_address = home.socket_address(name)
         self._lock = FileLock(home.run / f"{name}.lock")
-        self._locked = False
         self._names: list[str] = []
         self._server = grpc.aio.server(interceptors=server_interceptors(), options=_OPTIONS)
         self._health = Health()
@@ -81,9 +78,8 @@ class _Listener:
 
     def lock(self) -> None:
         """Be the only one of this name, or raise DATA_FOLDER_IN_USE once a dying predecessor had its time."""
-        if not self._locked:
+        if not self._lock.held:
             self._lock.acquire(f"The service {self.name}", wait_seconds=_LOCK_SECONDS)
-            self._locked = True
 
     async def start(self, tcp_address: str = "") -> None:
         from grpc_reflection.v1alpha import reflection
@@ -102,13 +98,12 @@ class _Listener:
 
     async def stop(self, grace_seconds: float) -> None:
         await self._server.stop(grace_seconds)
-        if self._locked:
+        if self._lock.held:
             # Otherwise it is the socket of the one that we had to give way to.
             self._socket.unlink(missing_ok=True)
 
     def unlock(self) -> None:
         self._lock.release()
-        self._locked = False
 
 
 class Service:
@@ -234,10 +229,3 @@ def run_service(name: str, wire: Wire) -> NoReturn:
     from mediasync.runtime.process import run
 
     run(name, wire)
-
-
-def socket_file(address: str) -> Path:
-    """The file behind a `unix:` address."""
-    from urllib.parse import unquote_to_bytes
-
-    return Path(os.fsdecode(unquote_to_bytes(address.removeprefix("unix:"))))

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from mediasync.runtime import context as work
 from mediasync.runtime.appender import LineFile
+from mediasync.runtime.records import LOG_SUFFIX, SPAN_SUFFIX
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from mediasync.runtime.home import Home
 
-LOG_SUFFIX = ".log.jsonl"
-SPAN_SUFFIX = ".spans.jsonl"
 OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 _SPAN_DELAY_MILLISECONDS = 500
@@ -93,11 +92,12 @@ def shutdown() -> None:
     installed.handler.close()
 
 
-def log_to_stderr(service: str) -> None:
+def log_to_stderr(service: str) -> logging.Handler:
     """Also write short log lines for people; for a service that runs in the foreground by itself."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"%(asctime)s {service} %(levelname)s %(message)s", "%H:%M:%S"))
     logging.getLogger().addHandler(handler)
+    return handler
 
 
 class JsonLines(logging.Handler):
