@@ -1,0 +1,162 @@
+"""A tree against the schema: the typed configuration, or every mistake in it with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from mediasync.config import schema, tree
+from mediasync.config.tree import Items, Mistake, Node, Scalar, Table
+from mediasync.model import SourceType
+from mediasync.paths import display
+from mediasync.profiles import PROFILES
+from mediasync.suggest import nearest
+
+DEFAULT_SOURCE = "default"
+RESERVED_SUBSCRIBERS = frozenset({"catalog"})
+_SYNONYMS = {
+    "hostname": "host",
+    "address": "host",
+    "username": "user",
+    "login": "user",
+    "key": "identity_file",
+    "key_file": "identity_file",
+    "ssh_key": "identity_file",
+    "private_key": "identity_file",
+    "root": "path",
+    "remote_path": "path",
+    "directory": "path",
+    "dest": "destination",
+    "dest_path": "destination",
+    "directories": "folders",
+    "exclude_patterns": "excluded_patterns",
+    "bwlimit": "bandwidth_limit_mbps",
+    "xmp": "generate_xmp",
+}
+
+
+def validate(root: Table) -> tuple[schema.Root | None, list[Mistake]]:
+    """The typed configuration, or None and what is wrong with it."""
+    mistakes = list(_across(root))
+    try:
+        return schema.Root.model_validate(tree.plain(root)), mistakes
+    except ValidationError as error:
+        found = [_mistake(root, details["type"], details["loc"], details.get("ctx", {}), details["msg"]) for details in error.errors()]
+        return None, [*found, *mistakes]
+
+
+def _mistake(root: Table, kind: str, loc: tree.Path, context: dict[str, Any], message: str) -> Mistake:
+    if loc[-1:] == ("[key]",):
+        return Mistake(tree.dotted(loc[:-1]), tree.origin_of(root, loc[:-1]), f"expected {context['what']}")
+    match kind:
+        case "extra_forbidden":
+            text = "unknown key" + _hint(loc)
+        case "missing":
+            text = "missing; it is needed here"
+        case "model_type":
+            text = f"expected a mapping of keys to values, {_found(root, loc)}"
+        case "dict_type":
+            text = f"expected a mapping of names to sources, {_found(root, loc)}"
+        case "expected":
+            text = f"expected {context['what']}, {_found(root, loc)}{context.get('hint', '')}"
+        case _:
+            text = str(context.get("why", message))
+    return Mistake(tree.dotted(loc), tree.origin_of(root, loc), text)
+
+
+def _hint(loc: tree.Path) -> str:
+    name, above = str(loc[-1]), loc[:-1]
+    section = schema.section_of(schema.at(above))
+    known = section.model_fields if section else {}
+    near = _SYNONYMS.get(name.lower())
+    if near not in known:
+        near = nearest(name, known)
+    if near:
+        return f"; did you mean `{near}`?"
+    elsewhere = sorted({tree.dotted(path[:-1]) for path in schema.paths() if path[-1] == name and "[]" not in path}, key=len)
+    return f"; it belongs below `{elsewhere[0].replace('.*', '.NAME')}`" if elsewhere and elsewhere[0] else ""
+
+
+def _found(root: Table, loc: tree.Path) -> str:
+    node = tree.find(root, loc)
+    if node is None or (isinstance(node, Scalar) and node.text is None):
+        return "found nothing"
+    if isinstance(node, Table):
+        return "found a mapping"
+    if isinstance(node, Items):
+        return "found a list"
+    if schema.is_secret(schema.at(loc)):
+        return "found something else"
+    text = node.text or ""
+    shown = display(text[:80].encode("utf-8", "backslashreplace"))
+    return f'found "{shown}{"…" if len(text) > 80 else ""}"'
+
+
+def _across(root: Table) -> Iterator[Mistake]:
+    """Mistakes that more than one key makes together. Looks at the tree, so that it works beside any other mistake."""
+    sync, sources = tree.find(root, ("sync",)), tree.find(root, ("sources",))
+    older = _has(sync, "source")
+    for key in ("destination", "folders"):
+        if _has(sync, key) and not older:
+            cure = "set `media_base`" if key == "destination" else "set it on a source"
+            yield _at(root, ("sync", key), f"belongs to a source; put `source:` beside it, or {cure}")
+    if older and _has(sources, DEFAULT_SOURCE):
+        yield _at(root, ("sync", "source"), f"is the source called `{DEFAULT_SOURCE}`, which stands below `sources:` too; rename that one")
+    yield from _options(root, ("sync",))
+    yield from _connection(root, ("sync", "source"))
+    for name in sources.nodes if isinstance(sources, Table) else ():
+        yield from _options(root, ("sources", name))
+        yield from _connection(root, ("sources", name))
+    yield from _either(root, ("ingest",), "connection_string", "connection_string_file")
+    yield from _subscribers(root)
+
+
+def _options(root: Table, path: tree.Path) -> Iterator[Mistake]:
+    for flat, nested in (("enable_cleanup", "enabled"), ("cleanup_age_hours", "age_hours"), ("cleanup_dry_run", "dry_run")):
+        if _has(tree.find(root, path), flat) and _has(tree.find(root, (*path, "cleanup")), nested):
+            yield _at(root, (*path, flat), f"says the same as `cleanup.{nested}` in the same place; keep one of them")
+
+
+def _connection(root: Table, path: tree.Path) -> Iterator[Mistake]:
+    node = tree.find(root, path)
+    if not isinstance(node, Table):
+        return
+    yield from _either(root, path, "identity_file", "identity_files")
+    yield from _either(root, path, "password", "password_file")
+    yield from _either(root, path, "passphrase", "passphrase_file")
+    kind = node.nodes.get("type")
+    word = kind.text.lower() if isinstance(kind, Scalar) and kind.text else SourceType.SSH.value
+    if word in list(SourceType) and not PROFILES[SourceType(word)].roots and not _has(node, "path"):
+        yield _at(root, path, f"`path` is missing; a source of type {word} has no folder of its own, so say where the pictures are")
+
+
+def _subscribers(root: Table) -> Iterator[Mistake]:
+    seen: dict[str, tree.Origin] = {}
+    items = tree.find(root, ("ingest", "subscribers"))
+    for place in range(len(items.nodes) if isinstance(items, Items) else 0):
+        path = ("ingest", "subscribers", place, "name")
+        name = tree.find(root, path)
+        if not isinstance(name, Scalar) or not name.text:
+            continue
+        if name.text in RESERVED_SUBSCRIBERS:
+            yield _at(root, path, f"`{name.text}` is the built-in subscriber; choose another name")
+        elif name.text in seen:
+            yield _at(root, path, f"the subscriber of {seen[name.text]} has this name already; choose another")
+        seen.setdefault(name.text, name.origin)
+
+
+def _either(root: Table, path: tree.Path, one: str, other: str) -> Iterator[Mistake]:
+    node = tree.find(root, path)
+    if _has(node, one) and _has(node, other):
+        yield _at(root, (*path, other), f"says the same as `{one}` in the same place; keep one of them")
+
+
+def _has(node: Node | None, key: str) -> bool:
+    below = node.nodes.get(key) if isinstance(node, Table) else None
+    return below is not None and not (isinstance(below, Scalar) and below.text is None)
+
+
+def _at(root: Table, path: tree.Path, text: str) -> Mistake:
+    return Mistake(tree.dotted(path), tree.origin_of(root, path), text)

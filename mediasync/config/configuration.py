@@ -1,0 +1,259 @@
+"""What a configuration amounts to: sources with all defaults applied, and for every value where it came from."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from mediasync.config import schema, tree
+from mediasync.config.checks import DEFAULT_SOURCE
+from mediasync.config.tree import Origin, Table
+from mediasync.model import SourceSpec, SourceType, SshConnection, SyncOptions, SyncSpec
+from mediasync.paths import display
+from mediasync.profiles import PROFILES
+
+DEFAULT_LISTEN = "127.0.0.1:7171"
+DEFAULT_BATCH_SIZE = 50
+MASK = "********"
+Shown = str | int | float | bool | None | list["Shown"]
+"""A value as it is printed; secrets are masked in it."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of the effective configuration. `origin` is `FILE:LINE`, a variable, another key, `type forge` or `default`; `line` is 0
+    unless the file has it. `written` says that somebody wrote this very key; `note` what happens while it is not in force."""
+
+    key: str
+    value: Shown
+    origin: str
+    line: int = 0
+    written: bool = False
+    in_force: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class CoordinatorSettings:
+    """The clients' one address: `listen` is `host:port` on loopback; port 0 lets the system choose."""
+
+    listen: str = DEFAULT_LISTEN
+
+
+@dataclass(frozen=True)
+class Subscriber:
+    """An address (`host:port` or `unix:/path`) that implements MediaIngest. `events` are lower-case names of event types such as
+    `file_synced`; none means all."""
+
+    name: str
+    address: str
+    events: tuple[str, ...] = ()
+    batch_size: int = DEFAULT_BATCH_SIZE
+
+
+@dataclass(frozen=True)
+class IngestSettings:
+    """Who is told about files, besides the built-in catalog."""
+
+    subscribers: tuple[Subscriber, ...] = ()
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The effective configuration.
+
+    A source without a destination of its own has `media_base` as `dest_path`, and an empty one where that is not set either:
+    the caller must then be told one. `folders` of a source are empty unless they are set, which means those of its type.
+    """
+
+    sources: Mapping[str, SyncSpec] = field(default_factory=dict)
+    defaults: SyncOptions = field(default_factory=SyncOptions)
+    media_base: Path | None = None
+    log_base: Path | None = None
+    coordinator: CoordinatorSettings = field(default_factory=CoordinatorSettings)
+    ingest: IngestSettings = field(default_factory=IngestSettings)
+    file: Path | None = None
+    settings: tuple[Setting, ...] = ()
+
+    @property
+    def in_force(self) -> tuple[str, ...]:
+        """The keys that are written and have an effect."""
+        return tuple(setting.key for setting in self.settings if setting.written and setting.in_force)
+
+    @property
+    def not_yet(self) -> tuple[str, ...]:
+        """The keys that are written and wait for a later version."""
+        return tuple(setting.key for setting in self.settings if setting.written and not setting.in_force)
+
+
+def resolve(typed: schema.Root, root: Table, file: Path | None) -> Configuration:
+    """Applies defaults to a valid configuration. `root` is the tree that it was made of."""
+    return _Resolver(typed, root, file).resolve()
+
+
+class _Resolver:
+    def __init__(self, typed: schema.Root, root: Table, file: Path | None) -> None:
+        self._typed = typed
+        self._root = root
+        self._file = file
+        self._settings: list[Setting] = []
+
+    def resolve(self) -> Configuration:
+        typed = self._typed
+        for name, value in (("media_base", typed.media_base), ("log_base", typed.log_base)):
+            self._show((name,), value)
+        sync = typed.sync or schema.SyncSection()
+        defaults = SyncOptions()
+        # The older single form: what is no option of every sync is the source's.
+        self._section(("sync",), sync, skip={"source", "destination", "folders"}, options=defaults)
+        defaults = _options(sync, defaults)
+        sources = {}
+        if sync.source:
+            keys: dict[str, tree.Path] = {
+                "source": ("sync", "source"),
+                "destination": ("sync", "destination"),
+                "folders": ("sync", "folders"),
+            }
+            sources[DEFAULT_SOURCE] = self._source(DEFAULT_SOURCE, sync.source, sync.destination, sync.folders, defaults, keys)
+        for name, section in (typed.sources or {}).items():
+            path = ("sources", name)
+            keys = {"source": path, "destination": (*path, "destination"), "folders": (*path, "folders")}
+            options = _options(section, defaults)
+            sources[name] = self._source(name, section, section.destination, section.folders, options, keys)
+            self._section(path, section, skip={"destination", "folders", *schema.Connection.model_fields}, options=defaults, above="sync")
+        coordinator = typed.coordinator or schema.CoordinatorSection()
+        self._show(("coordinator", "listen"), coordinator.listen, DEFAULT_LISTEN)
+        return Configuration(
+            sources=sources,
+            defaults=defaults,
+            media_base=typed.media_base,
+            log_base=typed.log_base,
+            coordinator=CoordinatorSettings(coordinator.listen or DEFAULT_LISTEN),
+            ingest=self._ingest(),
+            file=self._file,
+            settings=tuple(self._settings),
+        )
+
+    def _source(
+        self,
+        name: str,
+        connection: schema.Connection,
+        destination: schema.DestinationSection | None,
+        folders: tuple[bytes, ...] | None,
+        options: SyncOptions,
+        keys: Mapping[str, tree.Path],
+    ) -> SyncSpec:
+        kind = connection.type or SourceType.SSH
+        profile = PROFILES[kind]
+        from_type = f"type {kind}"
+        path = keys["source"]
+        self._show((*path, "type"), connection.type, SourceType.SSH)
+        self._show((*path, "host"), connection.host)
+        self._show((*path, "port"), connection.port, profile.port or None, from_type)
+        self._show((*path, "user"), connection.user, profile.user or None, from_type)
+        self._show((*path, "path"), connection.path, profile.roots or None, f"{from_type}, the first that exists")
+        for key in schema.Connection.model_fields:
+            if key not in ("type", "host", "port", "user", "path"):
+                self._show((*path, key), getattr(connection, key), False if key == "accept_new_host_key" else None)
+        self._show(keys["destination"], destination and destination.path, self._typed.media_base, "media_base")
+        self._show(keys["folders"], folders or None, profile.folders or None, from_type)
+        identity = connection.identity_files or ((connection.identity_file,) if connection.identity_file else ())
+        ssh = SshConnection(
+            host=connection.host,
+            port=connection.port or profile.port,
+            user=connection.user or profile.user,
+            identity_files=tuple(str(item) for item in identity),
+            known_hosts_files=tuple(str(item) for item in connection.known_hosts or ()),
+            accept_new_host_key=bool(connection.accept_new_host_key),
+        )
+        target = destination.path if destination else self._typed.media_base
+        return SyncSpec(SourceSpec(ssh, connection.path or b"", kind, name), str(target or ""), folders or (), options)
+
+    def _ingest(self) -> IngestSettings:
+        section = self._typed.ingest or schema.IngestSection()
+        path = ("ingest",)
+        self._section(path, section, skip={"subscribers", "batch_size"})
+        self._show((*path, "batch_size"), section.batch_size, DEFAULT_BATCH_SIZE)
+        subscribers = []
+        for place, item in enumerate(section.subscribers or ()):
+            self._section((*path, "subscribers", place), item, skip={"batch_size"})
+            batch_size = section.batch_size or DEFAULT_BATCH_SIZE
+            self._show((*path, "subscribers", place, "batch_size"), item.batch_size, batch_size, "ingest.batch_size")
+            subscribers.append(Subscriber(item.name, item.address, tuple(item.events or ()), item.batch_size or batch_size))
+        self._section(("cleanup",), self._typed.cleanup or schema.CleanupEverywhere())
+        return IngestSettings(tuple(subscribers))
+
+    def _section(
+        self, path: tree.Path, section: schema.Section, skip: set[str] | None = None, options: SyncOptions | None = None, above: str = ""
+    ) -> None:
+        """Shows every key of a section that is written, and every option of a sync."""
+        for key in type(section).model_fields:
+            value = getattr(section, key)
+            if key in (skip or ()):
+                continue
+            if isinstance(value, schema.Section):
+                self._section((*path, key), value)
+            elif isinstance(value, tuple) and value and isinstance(value[0], schema.Section):
+                for place, item in enumerate(value):
+                    self._section((*path, key, place), item)
+            else:
+                default = getattr(options, key, None)
+                origin = f"{above}.{key}" if above and self._is_written((above, key)) else "default"
+                self._show((*path, key), value, default, origin)
+
+    def _is_written(self, path: tree.Path) -> bool:
+        node = tree.find(self._root, path)
+        return node is not None and not (isinstance(node, tree.Scalar) and node.text is None)
+
+    def _show(self, path: tree.Path, value: Any, default: Any = None, default_origin: str = "default") -> None:
+        if value is None:
+            if default is not None:
+                self._settings.append(Setting(tree.dotted(path), _shown(default), default_origin))
+            return
+        origin = tree.origin_of(self._root, path)
+        later = _later(path)
+        in_force = later is None or value in later.today
+        self._settings.append(
+            Setting(
+                key=tree.dotted(path),
+                value=_shown(value),
+                origin=self._place(origin),
+                line=origin.line if not origin.variable else 0,
+                written=True,
+                in_force=in_force,
+                note="" if in_force or later is None else later.note,
+            )
+        )
+
+    def _place(self, origin: Origin) -> str:
+        return origin.variable or f"{self._file}:{origin.line}"
+
+
+def _options(section: schema.Options, defaults: SyncOptions) -> SyncOptions:
+    values = {option.name: getattr(section, option.name) for option in fields(SyncOptions)}
+    return SyncOptions(**{name: getattr(defaults, name) if value is None else value for name, value in values.items()})
+
+
+def _later(path: tree.Path) -> schema.Later | None:
+    section = schema.section_of(schema.at(path[:-1]))
+    info = section.model_fields[str(path[-1])] if section else None
+    return next((mark for mark in info.metadata if isinstance(mark, schema.Later)), None) if info else None
+
+
+def _shown(value: Any) -> Shown:
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, bytes):
+        return display(value)
+    if isinstance(value, enum.Enum | Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_shown(item) for item in value]
+    if isinstance(value, bool | int | float):
+        return value
+    return display(str(value).encode("utf-8", "backslashreplace"))

@@ -1,0 +1,276 @@
+"""Every key that a configuration can have.
+
+A key that is known, but that this version does nothing with yet, is marked `Later`: its value is checked all the same, and
+`mediasync config check` says that it is not in force. A value in `Later.today` asks for what is done anyway and counts as in force.
+"""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from mediasync.config import fields as f
+
+
+@dataclass(frozen=True)
+class Later:
+    """A later version serves it. `note` says what happens until then."""
+
+    note: str = "a later version serves it"
+    today: tuple[object, ...] = ()
+
+
+_CLEANUP = "nothing is deleted at a source by this version"
+_ALL_FILES = "every result is taken, whatever its name, size or age"
+_MARK = Later()
+_FILTER = Later(_ALL_FILES)
+_CLEAN = Later(_CLEANUP)
+
+
+class Section(BaseModel):
+    """A mapping of known keys. None is a key that was not written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class CleanupSection(Section):
+    """When a source is emptied, and what of."""
+
+    enabled: Annotated[f.Flag | None, Later(_CLEANUP, (False,))] = None
+    dry_run: Annotated[f.Flag | None, _CLEAN] = None
+    verify_synced: Annotated[f.Flag | None, _CLEAN] = None
+    i_mean_it: Annotated[f.Flag | None, _CLEAN] = None
+    schedule: Annotated[f.Word | None, _CLEAN] = None
+    age_hours: Annotated[f.Amount | None, _CLEAN] = None
+    age_basis: Annotated[Annotated[str, f.choice("created", "modified", "accessed")] | None, _CLEAN] = None
+    preserve_recent_minutes: Annotated[f.Amount | None, _CLEAN] = None
+    preserve_patterns: Annotated[f.Words | None, _CLEAN] = None
+    exclude_patterns: Annotated[f.Words | None, _CLEAN] = None
+    allowed_extensions: Annotated[f.Words | None, _CLEAN] = None
+    min_size_bytes: Annotated[f.Count | None, _CLEAN] = None
+    keep_last: Annotated[f.Count | None, _CLEAN] = None
+    keep_counter: Annotated[f.Flag | None, _CLEAN] = None
+    min_free_space_gb: Annotated[f.Amount | None, _CLEAN] = None
+    target_free_space_gb: Annotated[f.Amount | None, _CLEAN] = None
+    min_age_minutes: Annotated[f.Amount | None, _CLEAN] = None
+    max_files_per_batch: Annotated[f.Count | None, _CLEAN] = None
+    max_delete_files: Annotated[f.Count | None, _CLEAN] = None
+    max_delete_share: Annotated[f.Share | None, _CLEAN] = None
+    trash_days: Annotated[f.Amount | None, _CLEAN] = None
+    clean_culled: Annotated[f.Flag | None, _CLEAN] = None
+
+
+class CleanupTarget(CleanupSection):
+    """A folder that is emptied, as the older configuration names it."""
+
+    name: Annotated[f.Name, _CLEAN]
+    path: Annotated[f.Word | None, _CLEAN] = None
+    source: Annotated[f.Name | None, _CLEAN] = None
+    folders: Annotated[f.Folders | None, _CLEAN] = None
+
+
+class CleanupEverywhere(CleanupSection):
+    """The older configuration's section for all targets."""
+
+    targets: Annotated[Annotated[tuple[CleanupTarget, ...], f.as_list] | None, _CLEAN] = None
+
+
+class Options(Section):
+    """How a sync behaves; for one source, or below `sync:` for all."""
+
+    parallel_transfers: f.Parallel | None = None
+    retry_attempts: f.Attempts | None = None
+    retry_delay_seconds: f.Seconds | None = None
+    extract_metadata: f.Flag | None = None
+    verify_transfers: f.Flag | None = None
+    full_scan: f.Flag | None = None
+    settle_seconds: f.Seconds | None = None
+    incomplete_after_seconds: f.Seconds | None = None
+
+    bandwidth_limit_mbps: Annotated[
+        f.Megabits | None, Later("transfers are as fast as the line (it will be megabits a second)", (0.0,))
+    ] = None
+    watch: Annotated[f.Flag | None, Later("a sync runs when it is asked for", (False,))] = None
+    schedule: Annotated[f.Word | None, Later("a sync runs when it is asked for")] = None
+    generate_xmp: Annotated[f.Flag | None, Later("no XMP sidecars are written", (False,))] = None
+    generate_thumbnails: Annotated[f.Flag | None, Later("no thumbnails are made", (False,))] = None
+    calculate_hashes: Annotated[f.Flag | None, Later("no effect: the sha256 of every file is always taken", (True,))] = None
+    engine: Annotated[
+        Annotated[str, f.choice("auto", "agent", "posix", "sftp", "rsync")] | None,
+        Later("the agent is used", ("auto", "agent")),
+    ] = None
+    compress: Annotated[f.Flag | None, Later("nothing is compressed on the way", (False,))] = None
+    duplicates: Annotated[Annotated[str, f.choice("keep", "skip", "hardlink")] | None, Later("every file is kept", ("keep",))] = None
+    durability: Annotated[
+        Annotated[str, f.choice("full", "fast")] | None, Later("every file is on the disk before it counts", ("full",))
+    ] = None
+    follow_symlinks: Annotated[Annotated[str, f.choice("none", "files", "all")] | None, Later("links are not followed", ("none",))] = None
+    min_size_bytes: Annotated[f.Count | None, Later(_ALL_FILES, (0,))] = None
+    max_size_bytes: Annotated[f.Count | None, _FILTER] = None
+    allowed_extensions: Annotated[f.Words | None, Later(_ALL_FILES, ((),))] = None
+    include_patterns: Annotated[f.Words | None, Later(_ALL_FILES, ((),))] = None
+    excluded_patterns: Annotated[f.Words | None, Later(_ALL_FILES, ((),))] = None
+    min_age_minutes: Annotated[f.Amount | None, Later(_ALL_FILES, (0.0,))] = None
+    max_age_days: Annotated[f.Amount | None, _FILTER] = None
+    min_free_space_gb: Annotated[f.Amount | None, Later("the library's disk is filled to its end")] = None
+    file_mode: Annotated[f.Mode | None, _MARK] = None
+    dir_mode: Annotated[f.Mode | None, _MARK] = None
+    owner: Annotated[f.Word | None, _MARK] = None
+    group: Annotated[f.Word | None, _MARK] = None
+    enable_cleanup: Annotated[f.Flag | None, Later(_CLEANUP, (False,))] = None
+    cleanup_age_hours: Annotated[f.Amount | None, _CLEAN] = None
+    cleanup_dry_run: Annotated[f.Flag | None, _CLEAN] = None
+    cleanup: CleanupSection | None = None
+
+
+class Connection(Section):
+    """Where a source is, and how to log in there."""
+
+    type: f.Type | None = None
+    host: f.Host
+    port: f.Port | None = None
+    user: f.User | None = None
+    path: f.RemotePath | None = None
+    identity_file: f.LocalPath | None = None
+    identity_files: f.LocalPaths | None = None
+    known_hosts: f.LocalPaths | None = None
+    accept_new_host_key: f.Flag | None = None
+    password: Annotated[f.Secret | None, Later("log in with a key")] = None
+    password_file: Annotated[f.SecretFile | None, Later("log in with a key")] = None
+    passphrase: Annotated[f.Secret | None, Later("let ssh-agent hold a key that has one")] = None
+    passphrase_file: Annotated[f.SecretFile | None, Later("let ssh-agent hold a key that has one")] = None
+
+
+class DestinationSection(Section):
+    """Where files go to."""
+
+    path: f.LocalPath
+
+
+Destination = Annotated[DestinationSection, f.single("path")]
+
+
+class SourceSection(Connection, Options):
+    """A named source, with every option of a sync."""
+
+    destination: Destination | None = None
+    folders: f.Folders | None = None
+
+
+class SyncSection(Options):
+    """Option defaults of every sync. With `source:` in it, also the source called `default`, as the older configuration has it."""
+
+    source: Connection | None = None
+    destination: Destination | None = None
+    folders: f.Folders | None = None
+
+
+class CoordinatorSection(Section):
+    """The clients' one address."""
+
+    listen: f.Listen | None = None
+
+
+class SubscriberSection(Section):
+    """An address that implements MediaIngest."""
+
+    name: f.Name
+    address: f.Address
+    events: (
+        Annotated[tuple[Annotated[str, f.choice("file_synced", "file_processed", "file_deleted", "sync_complete")], ...], f.as_list] | None
+    ) = None
+    batch_size: Annotated[int, f.whole(1, 1000)] | None = None
+
+
+class IngestSection(Section):
+    """Who is told about files."""
+
+    subscribers: Annotated[tuple[SubscriberSection, ...], f.as_list] | None = None
+    batch_size: Annotated[int, f.whole(1, 1000)] | None = None
+    async_mode: Annotated[f.Flag | None, Later("a sync never waits for subscribers", (True,))] = None
+    implementation: Annotated[
+        Annotated[str, f.choice("catalog", "postgres", "custom")] | None, Later("the built-in catalog is used", ("catalog",))
+    ] = None
+    connection_string: Annotated[f.Secret | None, Later("the built-in catalog is used")] = None
+    connection_string_file: Annotated[f.SecretFile | None, Later("the built-in catalog is used")] = None
+
+
+class Root(Section):
+    """The whole of it."""
+
+    media_base: f.LocalPath | None = None
+    log_base: f.LocalPath | None = None
+    sync: SyncSection | None = None
+    sources: dict[f.Name, SourceSection] | None = None
+    coordinator: CoordinatorSection | None = None
+    ingest: IngestSection | None = None
+    cleanup: CleanupEverywhere | None = None
+
+
+def unwrapped(annotation: Any) -> Any:
+    """An annotation without Annotated and None."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+        elif get_origin(annotation) in (Union, types.UnionType):
+            (annotation,) = (kind for kind in get_args(annotation) if kind is not types.NoneType)
+        else:
+            return annotation
+
+
+def section_of(annotation: Any) -> type[Section] | None:
+    """The section that an annotation stands for, or None."""
+    kind = unwrapped(annotation)
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def names_of(annotation: Any) -> Any:
+    """What stands below each name of a mapping from names that a person chooses, or None."""
+    kind = unwrapped(annotation)
+    return get_args(kind)[1] if get_origin(kind) is dict else None
+
+
+def inside(annotation: Any, step: str | int) -> Any:
+    """What stands below `step`, or None when nothing can."""
+    if section := section_of(annotation):
+        info = section.model_fields.get(str(step))
+        return info.annotation if info else None
+    if isinstance(step, int):
+        kind = unwrapped(annotation)
+        return get_args(kind)[0] if get_origin(kind) is tuple else None
+    return names_of(annotation)
+
+
+def at(path: tuple[str | int, ...]) -> Any:
+    """The annotation at `path`, or None when nothing can stand there."""
+    annotation: Any = Root
+    for step in path:
+        annotation = inside(annotation, step)
+        if annotation is None:
+            return None
+    return annotation
+
+
+def paths(annotation: Any = Root, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The path of every key of the schema; `*` stands for a name, `[]` for the items of a list."""
+    if section := section_of(annotation):
+        return [found for name, info in section.model_fields.items() for found in paths(info.annotation, (*path, name))]
+    if below := names_of(annotation):
+        return paths(below, (*path, "*"))
+    item = inside(annotation, 0)
+    if section_of(item):
+        return paths(item, (*path, "[]"))
+    return [path]
+
+
+def is_secret(annotation: Any) -> bool:
+    """Whether a value is never shown."""
+    return unwrapped(annotation) is SecretStr
+
+
+def is_list(annotation: Any) -> bool:
+    """Whether a value is a list."""
+    return get_origin(unwrapped(annotation)) is tuple
