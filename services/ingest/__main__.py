@@ -1,0 +1,50 @@
+"""The ingest process: the event log, its deliveries, and the catalog unless that runs elsewhere."""
+
+from __future__ import annotations
+
+import os
+
+from mediasync.config import load
+from mediasync.runtime.service import Service, run_service
+from mediasync.storage.database import Database
+from mediasync.v1.events_pb2_grpc import add_EventsServicer_to_server
+from services.ingest.events import EventKind, Subscription
+from services.ingest.log import EventLog
+from services.ingest.servicer import EventsServicer
+from services.ingest.store import MIGRATIONS, EventStore
+from services.ingest.subscriber_client import GrpcSubscriber
+from services.ingest.subscribers.catalog import wiring as catalog
+from services.ingest.subscriptions import Subscriptions
+
+
+async def wire(service: Service) -> None:
+    """Opens the log, hosts the catalog, takes up the subscriptions, serves."""
+    fixed = [Subscription("catalog", service.home.address_of("catalog"), fixed=True), *_configured()]
+    if not os.environ.get("MEDIASYNC_CATALOG_ADDRESS"):
+        await _host_catalog(service)
+    database = Database.open(service.home.database_url("ingest"), MIGRATIONS, durable=True)
+    service.on_stop(database.close)
+    store = EventStore(database)
+    log = await EventLog.open(store)
+    subscriptions = Subscriptions(store, log, GrpcSubscriber)
+    await subscriptions.load(fixed)
+    service.on_stop(subscriptions.close)
+    service.spawn(subscriptions.run(), "deliveries")
+    service.add(add_EventsServicer_to_server, EventsServicer(log, subscriptions), "mediasync.v1.Events")
+
+
+async def _host_catalog(service: Service) -> None:
+    database = catalog.open_database(service.home)
+    service.on_stop(database.close)
+    await service.listen_also("catalog", catalog.registrations(database))
+
+
+def _configured() -> list[Subscription]:
+    return [
+        Subscription(entry.name, entry.address, frozenset(EventKind[name.upper()] for name in entry.events), entry.batch_size, fixed=True)
+        for entry in load().ingest.subscribers
+    ]
+
+
+if __name__ == "__main__":
+    run_service("ingest", wire)

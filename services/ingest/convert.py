@@ -1,0 +1,156 @@
+"""Messages of `Events` and `MediaIngest` <-> the nouns of the event log."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from mediasync.convert import timestamp_ns
+from mediasync.errors import FieldViolation, MediasyncError, Reason
+from mediasync.paths import check_relative, display
+from mediasync.v1 import events_pb2 as pb
+from mediasync.v1 import media_ingest_pb2 as ingest_pb
+from services.ingest.events import DEFAULT_BATCH_SIZE, DeadLetter, EventKind, LoggedEvent, NewEvent, Subscription, SubscriptionStatus
+from services.ingest.subscriber import Answer, Answers, Verdict
+
+MAX_EVENTS = 1000
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+MAX_REASON_CHARACTERS = 500
+
+_VERDICTS = {
+    ingest_pb.EVENT_VERDICT_ACCEPTED: Verdict.ACCEPTED,
+    ingest_pb.EVENT_VERDICT_REJECTED: Verdict.REJECTED,
+}
+
+
+def events_from_pb(messages: Sequence[ingest_pb.Event], traceparent: str) -> list[NewEvent]:
+    """Events to append. Raises INVALID_ARGUMENT that names every field that is wrong."""
+    if len(messages) > MAX_EVENTS:
+        raise _invalid([FieldViolation("events", f"at most {MAX_EVENTS}, not {len(messages)}")])
+    wrong: list[FieldViolation] = []
+    events = [_event_from_pb(message, f"events[{index}]", traceparent, wrong) for index, message in enumerate(messages)]
+    if wrong:
+        raise _invalid(wrong)
+    return [event for event in events if event is not None]
+
+
+def event_to_pb(event: LoggedEvent) -> ingest_pb.Event:
+    """An event as it was published, with its sequence number."""
+    message = ingest_pb.Event.FromString(event.payload)
+    message.sequence = event.sequence
+    return message
+
+
+def answers_from_pb(asked: Sequence[LoggedEvent], results: Iterable[ingest_pb.EventResult]) -> Answers:
+    """What a subscriber answered, as far as it makes sense: its answer is untrusted. The first result for an event counts."""
+    wanted = {event.event_id for event in asked}
+    by_id: dict[str, Answer] = {}
+    unknown = repeated = 0
+    for result in results:
+        # With one event there is no doubt which one is meant.
+        event_id = result.event_id or (asked[0].event_id if len(asked) == 1 else "")
+        if event_id not in wanted:
+            unknown += 1
+        elif event_id in by_id:
+            repeated += 1
+        else:
+            by_id[event_id] = Answer(_VERDICTS.get(result.verdict, Verdict.RETRY), for_people(result.reason))
+    missing = len(wanted) - len(by_id)
+    counts = ((unknown, "results for events it was not asked about"), (repeated, "repeated results"), (missing, "results missing"))
+    said = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return Answers(by_id, f"its answer was irregular: {said}" if said else "")
+
+
+def subscription_from_pb(message: pb.Subscription) -> Subscription:
+    """A subscription to add. Types that this version does not know are left out, unless nothing is left."""
+    known = {int(kind) for kind in EventKind}
+    kinds = frozenset(EventKind(kind) for kind in message.types if kind in known)
+    if message.types and not kinds:
+        raise _invalid([FieldViolation("subscription.types", "types of events that there are")])
+    return Subscription(message.name, message.address, kinds, message.batch_size or DEFAULT_BATCH_SIZE)
+
+
+def status_to_pb(status: SubscriptionStatus) -> pb.Subscription:
+    """A subscription and how far it is."""
+    subscription, position = status.subscription, status.position
+    message = pb.Subscription(
+        name=subscription.name,
+        address=subscription.address,
+        types=[ingest_pb.EventType.ValueType(kind) for kind in sorted(subscription.kinds)],
+        batch_size=subscription.batch_size,
+        cursor=position.cursor,
+        lag=status.lag,
+        last_error=position.last_error,
+        fixed=subscription.fixed,
+    )
+    if position.last_success_ns:
+        message.last_success_time.CopyFrom(timestamp_ns(position.last_success_ns))
+    return message
+
+
+def dead_letter_to_pb(letter: DeadLetter) -> pb.DeadLetter:
+    """A dead letter."""
+    return pb.DeadLetter(
+        subscription=letter.subscription,
+        event=event_to_pb(letter.event),
+        reason=letter.reason,
+        time=timestamp_ns(letter.time_ns),
+        attempts=letter.attempts,
+    )
+
+
+def request_id_from_pb(request_id: str) -> str:
+    """A request's id. Raises INVALID_ARGUMENT for one that is empty or too long."""
+    if not 1 <= len(request_id) <= 128:
+        raise _invalid([FieldViolation("request_id", "1 to 128 characters, drawn anew for each request")])
+    return request_id
+
+
+def for_people(text: str) -> str:
+    """A subscriber's text, safe to print and bounded."""
+    return display(text[:MAX_REASON_CHARACTERS].encode())
+
+
+def _event_from_pb(message: ingest_pb.Event, where: str, traceparent: str, wrong: list[FieldViolation]) -> NewEvent | None:
+    before = len(wrong)
+    if not 1 <= len(message.event_id) <= 64:
+        wrong.append(FieldViolation(f"{where}.event_id", "1 to 64 characters"))
+    try:
+        kind = EventKind(message.type)
+    except ValueError:
+        wrong.append(FieldViolation(f"{where}.type", "a type of event that this version knows"))
+        return None
+    key = b""
+    if kind is EventKind.SYNC_COMPLETE:
+        if not message.HasField("sync"):
+            wrong.append(FieldViolation(f"{where}.sync", "set, for SYNC_COMPLETE"))
+    elif not message.HasField("file"):
+        wrong.append(FieldViolation(f"{where}.file", f"set, for {kind.name}"))
+    else:
+        key = _file_key(message.file, where, wrong)
+    # The log gives out sequence numbers; one from outside must not come back.
+    message.ClearField("sequence")
+    payload = message.SerializeToString()
+    if len(payload) > MAX_EVENT_BYTES:
+        wrong.append(FieldViolation(where, f"at most {MAX_EVENT_BYTES} bytes, not {len(payload)}"))
+    if len(wrong) > before:
+        return None
+    return NewEvent(message.event_id, kind, key, message.sync_id, payload, traceparent)
+
+
+def _file_key(record: ingest_pb.FileRecord, where: str, wrong: list[FieldViolation]) -> bytes:
+    """The same for every event of a file. Refuses paths that lead out of the library: subscribers open them."""
+    root = record.library_root.encode()
+    for name in ("library_path", "xmp_path", "thumbnail_path"):
+        if name == "library_path" or record.HasField(name):
+            try:
+                check_relative(getattr(record, name).raw)
+            except MediasyncError:
+                wrong.append(FieldViolation(f"{where}.file.{name}.raw", "a path below the library's root"))
+    return hashlib.sha256(len(root).to_bytes(4, "big") + root + record.library_path.raw).digest()[:16]
+
+
+def _invalid(wrong: Sequence[FieldViolation]) -> MediasyncError:
+    said = "; ".join(f"{violation.field} must be {violation.description}" for violation in wrong[:3])
+    more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
+    return MediasyncError(Reason.INVALID_ARGUMENT, said + more, fields=wrong[:20])

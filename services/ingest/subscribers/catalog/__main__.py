@@ -1,0 +1,18 @@
+"""The catalog as a process of its own."""
+
+from __future__ import annotations
+
+from mediasync.runtime.service import Service, run_service
+from services.ingest.subscribers.catalog.wiring import open_database, registrations
+
+
+async def wire(service: Service) -> None:
+    """Opens the database and serves."""
+    database = open_database(service.home)
+    service.on_stop(database.close)
+    for registration in registrations(database):
+        service.add(*registration)
+
+
+if __name__ == "__main__":
+    run_service("catalog", wire)
