@@ -1,0 +1,55 @@
+# Every target installs what it needs into .venv; none needs root.
+.DEFAULT_GOAL := help
+export PYTHON
+
+.PHONY: help
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+.PHONY: venv
+venv: ## mediasync in .venv
+	@scripts/bootstrap.sh
+
+.PHONY: venv-dev
+venv-dev:
+	@scripts/bootstrap.sh --dev
+
+.PHONY: demo
+demo: venv ## a container with pictures, a library, and two syncs between them
+	@.venv/bin/python -m demo.run
+
+.PHONY: demo-clean
+demo-clean: ## removes what the demo made
+	@rm -rf .demo
+
+.PHONY: test
+test: venv-dev ## all tests, with coverage
+	@scripts/system_packages.sh
+	@rm -f .coverage .coverage.*
+	@.venv/bin/python -m coverage run -m pytest $(PYTEST_ARGS)
+	@.venv/bin/python -m coverage combine -q
+	@.venv/bin/python -m coverage report
+
+.PHONY: lint
+lint: venv-dev ## ruff, buf, and the agent's Python version
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/buf lint
+	@.venv/bin/vermin --quiet --no-tips --violations -t=3.6- mediasync/sources/agent/program.py
+
+.PHONY: types
+types: venv-dev ## mypy, strict
+	@.venv/bin/mypy
+
+.PHONY: protos
+protos: venv-dev ## writes mediasync/v1 from protos/
+	@.venv/bin/python scripts/generate_protos.py
+
+.PHONY: protos-check
+protos-check: venv-dev ## fails if mediasync/v1 is not what protos/ gives
+	@.venv/bin/python scripts/generate_protos.py --check
+
+.PHONY: bench
+bench: venv-dev ## ours against rsync, side by side
+	@scripts/system_packages.sh
+	@.venv/bin/python -m benchmarks.transfer
