@@ -87,7 +87,13 @@ def test_a_name_that_promises_a_picture_must_hold_something_known(make_media: An
 
 @pytest.mark.parametrize(
     ("name", "media_type"),
-    [("a.txt", "text/plain"), ("log.HTML", "text/html"), ("a.json", "application/json"), (".png", "application/octet-stream"), ("x", "application/octet-stream")],
+    [
+        ("a.txt", "text/plain"),
+        ("log.HTML", "text/html"),
+        ("a.json", "application/json"),
+        (".png", "application/octet-stream"),
+        ("x", "application/octet-stream"),
+    ],
 )
 def test_what_is_no_picture_is_taken_as_its_name_says(make_media: Any, name: str, media_type: str) -> None:
     assert look(make_media(name, b"anything")) == MediaFacts(media_type)
