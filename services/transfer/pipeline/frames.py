@@ -88,7 +88,9 @@ def parse_response(value: Mapping[str, Any], file: MediaFile) -> StageRun:
         raw |= {name: base64.b64decode(raw[name]) for name in _BYTES_FIELDS}
         raw |= {"loras": tuple(raw["loras"]), "fields": tuple((name, text) for name, text in raw["fields"])}
         metadata = GenerationMetadata(**raw)
-        if not all(isinstance(raw[name], types) for name, types in _TYPES.items()) or not all(map(_are_texts, (metadata.loras, *metadata.fields))):
+        if not all(isinstance(raw[name], types) for name, types in _TYPES.items()) or not all(
+            map(_are_texts, (metadata.loras, *metadata.fields))
+        ):
             raise TypeError("a field of another type")
     invalid = None
     if value["invalid"] is not None:

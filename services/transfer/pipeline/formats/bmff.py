@@ -147,7 +147,7 @@ def _boxes(stream: BinaryIO, start: int, end: int) -> Iterator[_Box]:
             size, header = int.from_bytes(head[8:16], "big"), 16
         elif size == 0:
             size = end - position
-        if size < header or len(head) < header:
+        if size < header or position + header > end:
             return
         yield _Box(head[4:8], position + header, position + size)
         position += size

@@ -96,6 +96,8 @@ def _elements(stream: BinaryIO, start: int, end: int, limit: int = MAX_CHUNKS) -
         size = int.from_bytes(head[id_length : id_length + size_length], "big") & ((1 << 7 * size_length) - 1)
         unknown = size == (1 << 7 * size_length) - 1
         body = position + id_length + size_length
+        if body > end:
+            return
         stop = end if unknown else body + size
         yield _Element(int.from_bytes(head[:id_length], "big"), body, stop, unknown)
         position = stop

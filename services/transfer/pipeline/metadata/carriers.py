@@ -13,8 +13,16 @@ from services.transfer.pipeline.formats.texts import Texts
 
 def _read_avif(stream: BinaryIO, texts: Texts) -> None:
     """Pillow's decoder finds the EXIF among an AVIF's items when it opens one, before any pixel."""
-    with Image.open(stream, formats=["AVIF"]) as image:
-        tiff.read_texts(image.info.get("exif", b""), texts)
+    try:
+        with Image.open(stream, formats=["AVIF"]) as image:
+            exif = image.info.get("exif", b"")
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a decoder raises on bytes that were made to break it
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk, not the content
+        return
+    tiff.read_texts(exif, texts)
 
 
 _READERS: Mapping[str, Callable[[BinaryIO, Texts], None]] = {
@@ -35,11 +43,5 @@ def read_texts(stream: BinaryIO, media_type: str) -> Texts:
     """The texts that a file of that type carries. A damaged one gives what can be read; never raises for its content."""
     texts = Texts()
     if reader := _READERS.get(media_type):
-        try:
-            reader(stream, texts)
-        except OSError as error:
-            if error.errno is not None:
-                raise  # the disk, not the content: Pillow raises OSError without a number for a picture it cannot read
-        except (ValueError, SyntaxError, TypeError):
-            pass  # Pillow's ways to say that an AVIF is damaged
+        reader(stream, texts)
     return texts
