@@ -40,6 +40,7 @@ MAX_REFUSALS = 20
 logger = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
 
+_WARN_AGAIN_SECONDS = 600.0
 _MISSING = Answer(Verdict.RETRY, "it answered without a word on this event")
 
 Bury = Callable[[LoggedEvent, str, int], Awaitable[None]]
@@ -70,6 +71,8 @@ class Delivery:
         self._window = Window(position.cursor)
         self._limit = subscription.batch_size
         self._batches = True
+        self._suspects: frozenset[int] = frozenset()
+        self._warned = ("", 0.0)
         self._failures = 0
         self._answered = 0
         self._not_interested: set[EventKind] = set()
@@ -141,16 +144,15 @@ class Delivery:
             await self._call_answered(items, answers)
 
     async def _call_answered(self, items: Sequence[Pending], answers: Answers) -> None:
-        now = asyncio.get_running_loop().time()
         given_up: dict[int, str] = {}
-        settled = set()
+        settled: set[int] = set()
         for item in items:
             answer = answers.by_id.get(item.event.event_id, _MISSING)
             item.attempts += 1
             if answer.verdict is Verdict.REJECTED:
                 given_up[item.event.sequence] = answer.reason or "rejected without a reason"
             elif answer.verdict is Verdict.RETRY:
-                if not self._refused(item, now):
+                if not self._refused(item):
                     continue
                 given_up[item.event.sequence] = _gave_up(item, answer.reason)
             settled.add(item.event.sequence)
@@ -161,27 +163,33 @@ class Delivery:
         self._answered += len(settled)
         problem = answers.irregular or next((answer.reason for answer in answers.by_id.values() if answer.verdict is Verdict.RETRY), "")
         if not settled:
-            await self._pause(problem or "it asked for every event again")
+            await self._pause(problem or "it asked for every event again", items)
             return
         self._failures = 0
-        self._limit = min(self.subscription.batch_size, self._limit * 2)
+        self._suspects -= settled
+        if not self._suspects:
+            self._limit = self.subscription.batch_size
         self._last_success_ns = time.time_ns()
         self._note(problem)
 
     async def _call_failed(self, items: Sequence[Pending], error: CallFailed) -> None:
-        now = asyncio.get_running_loop().time()
         match error.failure:
             case Failure.UNIMPLEMENTED:
                 self._unimplemented(items[0].event)
                 return
             case Failure.UNREACHABLE:
                 # Who comes back may be another version of it: nothing learned about it holds.
-                self._batches, self._limit = True, self.subscription.batch_size
+                self._batches = True
                 self._not_interested.clear()
             case _ if len(items) > 1:
+                # The one that breaks it is among these: the calls stay small until they are all through, or it is found.
+                self._suspects = frozenset(item.event.sequence for item in items)
                 self._limit = len(items) // 2
             case _:
-                await self._failed_alone(items[0], error, now)
+                self._suspects, self._limit = frozenset(), self.subscription.batch_size
+                await self._failed_alone(items[0], error)
+                await self._pause(str(error), items)
+                return
         await self._pause(str(error))
 
     def _unimplemented(self, event: LoggedEvent) -> None:
@@ -199,31 +207,39 @@ class Delivery:
         self._last_success_ns = time.time_ns()
         self._note("")
 
-    async def _failed_alone(self, item: Pending, error: CallFailed, now: float) -> None:
+    async def _failed_alone(self, item: Pending, error: CallFailed) -> None:
         """A call with this event alone failed. A subscriber that is slow or full fails whatever it is given, so that such a failure is
         held against the event only if the subscriber has dealt with others since the last one."""
         item.attempts += 1
         item.alone = True
         before, item.answers_before = item.answers_before, self._answered
         if error.failure is Failure.BUSY and (before is None or before == self._answered):
-            item.ready_at = now + backoff.delay(item.refusals + 1)
-        elif self._refused(item, now):
+            return
+        if self._refused(item):
             await self._bury(item.event, _gave_up(item, str(error)), item.attempts)
             self._window.remove(item.event)
 
-    def _refused(self, item: Pending, now: float) -> bool:
+    def _refused(self, item: Pending) -> bool:
         """Holds a refusal against the event, which waits for its next attempt; returns whether it was the last."""
         item.refusals += 1
-        item.ready_at = now + backoff.delay(item.refusals)
+        self._put_off(item)
         return item.refusals >= MAX_REFUSALS
 
-    async def _pause(self, problem: str) -> None:
+    def _put_off(self, item: Pending) -> None:
+        item.ready_at = asyncio.get_running_loop().time() + backoff.delay(max(1, item.refusals))
+
+    async def _pause(self, problem: str, refused: Sequence[Pending] = ()) -> None:
+        """Leaves the subscriber alone for a while. `refused` then go on waiting, so that others come first after the pause."""
         self._failures += 1
-        if self._failures == 1:
+        now = asyncio.get_running_loop().time()
+        if problem != self._warned[0] or now - self._warned[1] > _WARN_AGAIN_SECONDS:
+            self._warned = (problem, now)
             logger.warning("a subscriber did not take events", extra={"subscription": self.subscription.name, "problem": problem})
         self._note(problem)
         self._move_cursor()
         await asyncio.sleep(backoff.delay(self._failures))
+        for item in refused:
+            self._put_off(item)
 
     def _note(self, problem: str) -> None:
         self._last_error = problem

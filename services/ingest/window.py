@@ -87,21 +87,18 @@ class Window:
         picked: list[Pending] = []
         size = 0
         waiting_files: set[bytes] = set()
-        unfinished_syncs: set[str] = set()
+        waiting_syncs: set[str] = set()
         for item in self._pending.values():
             event = item.event
             if event.kind is EventKind.SYNC_COMPLETE:
-                if item.ready_at > now or event.sync_id in unfinished_syncs:
+                if item.ready_at > now or event.sync_id in waiting_syncs:
                     continue
                 return picked or [item]
-            unfinished_syncs.add(event.sync_id)
-            if item.ready_at > now or event.file_key in waiting_files:
+            if item.alone and item.ready_at <= now and event.file_key not in waiting_files and not picked:
+                return [item]
+            if item.alone or item.ready_at > now or event.file_key in waiting_files:
                 waiting_files.add(event.file_key)
-                continue
-            if item.alone:
-                if not picked:
-                    return [item]
-                waiting_files.add(event.file_key)
+                waiting_syncs.add(event.sync_id)
                 continue
             size += len(event.payload)
             if picked and (event.sync_id != picked[0].event.sync_id or size > MAX_CALL_BYTES):
