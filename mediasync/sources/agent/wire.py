@@ -1,0 +1,396 @@
+"""This side's view of the agent's frames (`program.py` has the other's), as strict as it must be against a hostile far side.
+
+Everything received is bounded: a frame by `MAX_FRAME`, the text before the marker by `MAX_GREETING`. A frame that is not what it
+should be, and a name that is no path below the root, raise SOURCE_PROTOCOL.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import importlib.resources
+import itertools
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mediasync.errors import MediasyncError, Reason
+from mediasync.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, display
+from mediasync.sources import filters
+from mediasync.sources.base import DirectoryScanned, DirectoryUnreadable, FileEntry, ReadStatus, ScanFinished, ScanRecord, WantedFile
+
+VERSION = 1
+MARKER = b"\0mediasync-agent "
+MAX_FRAME = 1 << 20
+MAX_REQUEST = 256 * 1024
+
+_HEADER = struct.Struct(">BI")
+_ENTRY = struct.Struct(">QqqQ")
+_U16 = struct.Struct(">H")
+_U32 = struct.Struct(">I")
+_U64 = struct.Struct(">Q")
+_I64 = struct.Struct(">q")
+_WANTED = struct.Struct(">QqQdd")
+_SCANNED = struct.Struct(">qQQQ")
+_LARGEST = 1 << 63  # sizes and inodes are kept as signed 64-bit numbers
+
+
+class Request(enum.IntEnum):
+    """Kinds of frames that are sent."""
+
+    HELLO = 1
+    LIST = 2
+    MISSING = 3
+    KNOWN = 4
+    SCAN = 5
+    READ = 6
+
+
+class Answer(enum.IntEnum):
+    """Kinds of frames that are received."""
+
+    READY = 65
+    FAILED = 66
+    NAMES = 67
+    DIRECTORY = 68
+    UNREADABLE_DIRECTORY = 69
+    SCANNED = 70
+    BEGIN = 71
+    END = 72
+    SKIPPED = 73
+    TICK = 74
+
+
+_VERDICTS = (ReadStatus.OK, ReadStatus.UNSETTLED, ReadStatus.CHANGED, ReadStatus.VANISHED, ReadStatus.UNREADABLE)
+_COMPLETE, _HAS_NAMES, _MORE = 1, 2, 4
+_HAS_ENTRY, _INCOMPLETE = 1, 2
+_ROOT_MISSING, _ROOT_UNREADABLE = 1, 2
+
+
+@functools.cache
+def program() -> bytes:
+    """The agent as the loader reads it."""
+    source = importlib.resources.files(__package__).joinpath("program.py").read_bytes()
+    packed = zlib.compress(source, 9)
+    return b"%08x" % len(packed) + packed
+
+
+# Requests.
+
+
+def _text(value: bytes) -> bytes:
+    return _U16.pack(len(value)) + value
+
+
+def _texts(values: Sequence[bytes]) -> bytes:
+    return _U32.pack(len(values)) + b"".join(_text(value) for value in values)
+
+
+def frame(kind: int, payload: bytes) -> bytes:
+    """One frame."""
+    return _HEADER.pack(kind, len(payload)) + payload
+
+
+def hello(nonce: bytes, roots: Sequence[bytes]) -> bytes:
+    """The first request: who asks, where the root may be, what is no result."""
+    table = _texts(filters.HIDDEN_PREFIXES) + _texts(filters.TEMPORARY_SUFFIXES) + _texts(filters.FOREIGN_NAMES)
+    return frame(Request.HELLO, _text(nonce) + _U16.pack(VERSION) + _texts(roots) + table)
+
+
+def list_folders(limit: int) -> bytes:
+    """Asks for the folders in the root."""
+    return frame(Request.LIST, _U32.pack(limit))
+
+
+def missing_folders(folders: Sequence[bytes]) -> bytes:
+    """Asks which of `folders` are none."""
+    return frame(Request.MISSING, _texts(folders))
+
+
+def _batches(items: Iterable[bytes], room: int) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    for item in items:
+        if batch and size + len(item) > room:
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += len(item)
+    if batch:
+        yield batch
+
+
+def scan(folder: bytes, changed_since_ns: int | None, known: Iterable[tuple[bytes, int]]) -> Iterator[bytes]:
+    """Asks for a scan, in several frames where many directories are known."""
+    for batch in _batches((_U64.pack(inode) + _text(path) for path, inode in known), MAX_REQUEST):
+        yield frame(Request.KNOWN, _U32.pack(len(batch)) + b"".join(batch))
+    exact = changed_since_ns is not None
+    yield frame(Request.SCAN, _I64.pack(changed_since_ns or 0) + bytes([exact]) + _text(folder))
+
+
+def read(files: Sequence[WantedFile], folders: Sequence[bytes]) -> Iterator[bytes]:
+    """Asks for files, in several frames where they are many."""
+    entries = _texts(folders)
+    wanted = (
+        _WANTED.pack(file.size_bytes, file.mtime_ns, file.inode, file.settle_seconds, file.incomplete_after_seconds) + _text(file.path)
+        for file in files
+    )
+    for batch in _batches(wanted, MAX_REQUEST):
+        yield frame(Request.READ, entries + _U32.pack(len(batch)) + b"".join(batch))
+
+
+# Answers.
+
+
+def broken(what: str) -> MediasyncError:
+    """The error for a far side that does not keep to the protocol."""
+    return MediasyncError(Reason.SOURCE_PROTOCOL, f"the program at the far side sent {what}")
+
+
+class _Fields:
+    """Takes a payload apart; running over its end is SOURCE_PROTOCOL."""
+
+    def __init__(self, kind: Answer, data: bytes) -> None:
+        self._kind = kind
+        self._data = data
+        self._at = 0
+
+    def unpack(self, form: struct.Struct) -> tuple[int, ...]:
+        end = self._at + form.size
+        if end > len(self._data):
+            raise broken(f"a cut frame ({self._kind.name})")
+        values: tuple[int, ...] = form.unpack_from(self._data, self._at)
+        self._at = end
+        return values
+
+    def number(self, form: struct.Struct) -> int:
+        return self.unpack(form)[0]
+
+    def byte(self) -> int:
+        data = self._data[self._at : self._at + 1]
+        if not data:
+            raise broken(f"a cut frame ({self._kind.name})")
+        self._at += 1
+        return data[0]
+
+    def text(self) -> bytes:
+        length = self.number(_U16)
+        value = self._data[self._at : self._at + length]
+        if len(value) != length:
+            raise broken(f"a cut frame ({self._kind.name})")
+        self._at += length
+        return value
+
+    def texts(self) -> list[bytes]:
+        return [self.text() for _ in range(self.number(_U32))]
+
+    def message(self) -> str:
+        return display(self.text()[:1000])
+
+    def done(self) -> None:
+        if self._at != len(self._data):
+            raise broken(f"a frame with too much in it ({self._kind.name})")
+
+
+def _check_name(name: bytes, room: int) -> bytes:
+    if not name or len(name) > room or b"/" in name or b"\0" in name or name in (b".", b".."):
+        raise broken(f"a name that is none: {display(name[:200])!r}")
+    return name
+
+
+def check_path(path: bytes) -> bytes:
+    """`path` if it is one below the root (see `mediasync.paths.check_relative`). Raises SOURCE_PROTOCOL."""
+    if len(path) > MAX_PATH_BYTES:
+        raise broken(f"a path of {len(path)} bytes")
+    for part in path.split(b"/"):
+        _check_name(part, MAX_NAME_BYTES)
+    return path
+
+
+def _entry(fields: _Fields, path: bytes) -> FileEntry:
+    size, mtime, ctime, inode = fields.unpack(_ENTRY)
+    if size >= _LARGEST or inode >= _LARGEST:
+        raise broken(f"a size of {size} bytes or an inode {inode}")
+    return FileEntry(path, size, mtime, ctime, inode)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the agent says of itself."""
+
+    clock_ns: int
+    python: str
+    platform: str
+    root: bytes
+
+
+def ready(payload: bytes) -> Ready:
+    """Reads READY."""
+    fields = _Fields(Answer.READY, payload)
+    clock = fields.number(_I64)
+    python, platform, root = fields.message(), fields.message(), fields.text()
+    fields.done()
+    if not root.startswith(b"/") or b"\0" in root or len(root) > MAX_PATH_BYTES:
+        raise broken(f"a root that is none: {display(root[:200])!r}")
+    return Ready(clock, python, platform, root)
+
+
+def failed(payload: bytes, place: str) -> MediasyncError:
+    """Reads FAILED, and says it as an error."""
+    fields = _Fields(Answer.FAILED, payload)
+    kind = fields.byte()
+    if kind not in (_ROOT_MISSING, _ROOT_UNREADABLE):
+        return MediasyncError(Reason.SOURCE_PROTOCOL, f"the program at {place} failed: {fields.message()}")
+    problems = []
+    for _ in range(fields.number(_U32)):
+        missing = bool(fields.byte())
+        path, why, parent = display(fields.text()), fields.message(), display(fields.text())
+        total = fields.number(_U32)
+        names = ", ".join(display(name) for name in fields.texts())
+        there = f"{parent} holds {names}{f' and {total - 12} more' if total > 12 else ''}" if names else f"{parent} is empty"
+        if not missing:
+            # One that is there decides; further candidates that are not are of no interest then.
+            return MediasyncError(Reason.SOURCE_UNREADABLE, f"{path} at {place} cannot be read: {why}")
+        problems.append((path, there))
+    if not problems:
+        raise broken("a failure without a reason")
+    tried = " nor ".join(path for path, _ in problems)
+    there = "; ".join(dict.fromkeys(there for _, there in problems))
+    return MediasyncError(
+        Reason.SOURCE_ROOT_MISSING,
+        f"there is no folder {tried} at {place}; {there}",
+        "Give the folder that holds the results as the path of the source, such as ssh://host/path/to/outputs.",
+    )
+
+
+def names(payload: bytes) -> list[bytes]:
+    """Reads NAMES."""
+    fields = _Fields(Answer.NAMES, payload)
+    result = [check_path(name) for name in fields.texts()]
+    fields.done()
+    return result
+
+
+def _directory(payload: bytes) -> DirectoryScanned:
+    fields = _Fields(Answer.DIRECTORY, payload)
+    flags = fields.byte()
+    path = fields.text()
+    prefix = check_path(path) + b"/" if path else b""
+    room = min(MAX_NAME_BYTES, MAX_PATH_BYTES - len(prefix))
+    inode = fields.number(_U64)
+    if inode >= _LARGEST:
+        raise broken(f"an inode {inode}")
+    files = []
+    previous = b""
+    for _ in range(fields.number(_U32)):
+        size, mtime, ctime, file_inode = fields.unpack(_ENTRY)
+        name = _check_name(fields.text(), room)
+        if size >= _LARGEST or file_inode >= _LARGEST:
+            raise broken(f"a size of {size} bytes or an inode {file_inode}")
+        if name <= previous:
+            raise broken("names out of order")
+        previous = name
+        files.append(FileEntry(prefix + name, size, mtime, ctime, file_inode))
+    found = [_check_name(name, room) for name in fields.texts()]
+    if any(a >= b for a, b in itertools.pairwise(found)):
+        raise broken("names out of order")
+    fields.done()
+    return DirectoryScanned(
+        path, inode, tuple(files), bool(flags & _COMPLETE), tuple(found) if flags & _HAS_NAMES else None, bool(flags & _MORE)
+    )
+
+
+def scan_record(kind: int, payload: bytes) -> ScanRecord:
+    """Reads one record of a scan."""
+    if kind == Answer.DIRECTORY:
+        return _directory(payload)
+    if kind == Answer.UNREADABLE_DIRECTORY:
+        fields = _Fields(Answer.UNREADABLE_DIRECTORY, payload)
+        path, message = fields.text(), fields.message()
+        fields.done()
+        return DirectoryUnreadable(check_path(path) if path else b"", message)
+    if kind == Answer.SCANNED:
+        fields = _Fields(Answer.SCANNED, payload)
+        finished = ScanFinished(*fields.unpack(_SCANNED))
+        fields.done()
+        return finished
+    raise broken(f"a frame of kind {kind} in a scan")
+
+
+def begin(payload: bytes, path: bytes) -> tuple[FileEntry, bool]:
+    """Reads BEGIN: the file that follows, and whether its end is missing."""
+    fields = _Fields(Answer.BEGIN, payload)
+    flags = fields.byte()
+    entry = _entry(fields, path)
+    fields.done()
+    return entry, bool(flags & _INCOMPLETE)
+
+
+def _verdict(fields: _Fields) -> ReadStatus:
+    number = fields.byte()
+    if number >= len(_VERDICTS):
+        raise broken(f"a verdict of {number}")
+    return _VERDICTS[number]
+
+
+def end(payload: bytes, path: bytes) -> tuple[ReadStatus, FileEntry, str]:
+    """Reads END: what became of the file whose bytes came before it."""
+    fields = _Fields(Answer.END, payload)
+    status = _verdict(fields)
+    entry = _entry(fields, path)
+    message = fields.message()
+    fields.done()
+    return status, entry, message
+
+
+def skipped(payload: bytes, path: bytes) -> tuple[ReadStatus, FileEntry | None, str]:
+    """Reads SKIPPED: why no byte of a file is sent."""
+    fields = _Fields(Answer.SKIPPED, payload)
+    status = _verdict(fields)
+    entry = _entry(fields, path) if fields.byte() & _HAS_ENTRY else None
+    message = fields.message()
+    fields.done()
+    if status is ReadStatus.OK:
+        raise broken("a good verdict on a file that was not sent")
+    return status, entry, message
+
+
+class FrameParser:
+    """Cuts what arrives into frames and runs of raw bytes, without copying the latter where they come in one piece."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._need = _HEADER.size
+        self.raw_left = 0
+
+    def next(self, data: memoryview) -> tuple[int, bytes, memoryview] | None:
+        """The next frame (kind, payload, what comes after it), or None after keeping all of `data` for later.
+
+        Only to be called while `raw_left` is 0. Raises SOURCE_PROTOCOL for an oversize frame.
+        """
+        buffer = self._buffer
+        if not buffer and len(data) >= _HEADER.size:
+            kind, length = _HEADER.unpack_from(data)
+            end = _HEADER.size + self._checked(length)
+            if len(data) >= end:
+                return kind, bytes(data[_HEADER.size : end]), data[end:]
+        while True:
+            take = min(self._need - len(buffer), len(data))
+            buffer += data[:take]
+            data = data[take:]
+            if len(buffer) < self._need:
+                return None
+            kind, length = _HEADER.unpack_from(buffer)
+            self._need = _HEADER.size + self._checked(length)
+            if len(buffer) == self._need:
+                payload = bytes(buffer[_HEADER.size :])
+                buffer.clear()
+                self._need = _HEADER.size
+                return kind, payload, data
+
+    @staticmethod
+    def _checked(length: int) -> int:
+        if length > MAX_FRAME:
+            raise broken(f"a frame of {length} bytes")
+        return length
