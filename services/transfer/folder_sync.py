@@ -39,7 +39,7 @@ from services.transfer.landing_store import LandingStore
 from services.transfer.library import free_bytes, library_error
 from services.transfer.manifest_store import ManifestStore
 from services.transfer.pool import ConnectionPool
-from services.transfer.pull import BATCH_BYTES, BATCH_FILES, Pull
+from services.transfer.pull import Pull
 from services.transfer.retries import Attempts
 from services.transfer.spool import WantedSpool
 from services.transfer.staging import Staging
@@ -267,11 +267,9 @@ class FolderSync:
             on_bytes=lambda file, count: self._received(file.path, count),
             on_stage=self._stage,
         )
-        batches = wanted.batches(BATCH_FILES, BATCH_BYTES)
-        batch_count = 1 + max(wanted.files // BATCH_FILES, wanted.size_bytes // BATCH_BYTES)
 
         async def pull_everything() -> None:
-            await pull.run(batches, batch_count)
+            await pull.run(wanted)
             await staged.put(None)
 
         try:

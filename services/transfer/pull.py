@@ -11,13 +11,14 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
-from mediasync.errors import MediasyncError
+from mediasync.errors import MediasyncError, Reason
 from mediasync.model import SyncOptions
 from mediasync.sources.base import FileEntry, FileRead, ReadStatus, WantedFile
 from services.transfer.entities import StagedFile
 from services.transfer.groups import first_error
 from services.transfer.pool import ConnectionPool
 from services.transfer.retries import Attempts
+from services.transfer.spool import WantedSpool
 from services.transfer.staging import Staging, StagingFile
 
 BATCH_FILES = 128
@@ -66,16 +67,21 @@ class Pull:
         self._on_bytes = on_bytes
         self._on_stage = on_stage
         self._batches: Iterator[Sequence[FileEntry]] = iter(())
+        self._outcomes = 0
         self._returned: deque[Sequence[WantedFile]] = deque()
 
-    async def run(self, batches: Iterator[Sequence[FileEntry]], batch_count: int) -> None:
+    async def run(self, wanted: WantedSpool) -> None:
         """Pulls everything. Raises MediasyncError when the source is lost for good, OSError when staging fails."""
-        self._batches = batches
-        connections = max(1, min(self._options.parallel_transfers, batch_count))
+        self._batches = wanted.batches(BATCH_FILES, BATCH_BYTES)
+        batch_count = 1 + max(wanted.files // BATCH_FILES, wanted.size_bytes // BATCH_BYTES)
+        connections = min(self._options.parallel_transfers, batch_count)
         with first_error():
             async with asyncio.TaskGroup() as group:
                 for number in range(connections):
                     group.create_task(self._pull(), name=f"pull {number}")
+        if self._outcomes != wanted.files:
+            # Saying nothing would lose files: the next scan believes that everything up to now was dealt with.
+            raise MediasyncError(Reason.INTERNAL, f"{wanted.files} files were wanted and {self._outcomes} were heard of again")
 
     def _next_batch(self) -> Sequence[WantedFile] | None:
         if self._returned:
@@ -90,7 +96,8 @@ class Pull:
         """One connection's work, over as many reconnects as it takes."""
         attempts = Attempts(self._options)
         while (first := self._next_batch()) is not None:
-            pending: deque[WantedFile] = deque()
+            # Handed out and not answered yet; what is in here when the connection breaks is handed out again.
+            pending: deque[WantedFile] = deque(first)
             sinks: dict[bytes, _CountingSink] = {}
 
             def open_sink(wanted: WantedFile, sinks: dict[bytes, _CountingSink] = sinks) -> _CountingSink:
@@ -98,21 +105,11 @@ class Pull:
                 sinks[wanted.path] = sink
                 return sink
 
-            async def feed(
-                first: Sequence[WantedFile] = first, pending: deque[WantedFile] = pending
-            ) -> AsyncIterator[Sequence[WantedFile]]:
-                batch: Sequence[WantedFile] | None = first
-                while batch is not None:
-                    pending.extend(batch)
-                    yield batch
-                    batch = self._next_batch()
-
-            pending.extend(first)
             try:
                 async with self._pool.connection() as connection:
-                    pending.clear()  # from here on, `feed` says what was handed out
-                    async for outcome in connection.read(feed(), open_sink):
+                    async for outcome in connection.read(self._feed(first, pending), open_sink):
                         pending.popleft()
+                        self._outcomes += 1
                         await self._settle(outcome, sinks.pop(outcome.wanted.path, None))
                         attempts.succeeded()
             except MediasyncError as error:
@@ -124,6 +121,12 @@ class Pull:
             finally:
                 for sink in sinks.values():
                     sink.file.discard()
+
+    async def _feed(self, first: Sequence[WantedFile], pending: deque[WantedFile]) -> AsyncIterator[Sequence[WantedFile]]:
+        yield first
+        while (batch := self._next_batch()) is not None:
+            pending.extend(batch)
+            yield batch
 
     async def _settle(self, outcome: FileRead, sink: _CountingSink | None) -> None:
         if outcome.status is ReadStatus.OK and sink is not None and outcome.entry is not None:
