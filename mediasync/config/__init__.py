@@ -7,18 +7,20 @@
 from __future__ import annotations
 
 from mediasync.config.configuration import Configuration, CoordinatorSettings, IngestSettings, Setting, Subscriber
-from mediasync.config.loading import load, locate
+from mediasync.config.loading import Examination, examine, load, locate
 from mediasync.config.sync_config import NotInForceWarning, SyncConfig
 from mediasync.config.urls import is_url, parse_source_url
 
 __all__ = [
     "Configuration",
     "CoordinatorSettings",
+    "Examination",
     "IngestSettings",
     "NotInForceWarning",
     "Setting",
     "Subscriber",
     "SyncConfig",
+    "examine",
     "is_url",
     "load",
     "locate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -231,7 +232,7 @@ class _Resolver:
         )
 
     def _place(self, origin: Origin) -> str:
-        return origin.variable or f"{self._file}:{origin.line}"
+        return origin.variable or f"{display(os.fsencode(self._file or ''))}:{origin.line}"
 
 
 def _options(section: schema.Options, defaults: SyncOptions) -> SyncOptions:
@@ -254,6 +255,8 @@ def _shown(value: Any) -> Shown:
         return str(value)
     if isinstance(value, tuple):
         return [_shown(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, bool | int | float):
         return value
     return display(str(value).encode("utf-8", "backslashreplace"))

@@ -56,7 +56,7 @@ def number(low: float, high: float, unit: str = "") -> PlainValidator:
     """A number, with or without a fraction."""
 
     def parse(value: Any) -> float:
-        what = f"a number{unit and ' of ' + unit} from {low:g} to {high:g}"
+        what = f"a number{unit and ' of ' + unit} from {low:,.15g} to {high:,.15g}"
         if not isinstance(value, str) or not re.fullmatch(r"[+-]?[0-9]{0,18}\.?[0-9]{0,18}", value) or not re.search("[0-9]", value):
             raise expected(what)
         parsed = float(value)

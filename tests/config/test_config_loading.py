@@ -1,0 +1,269 @@
+"""What a configuration amounts to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mediasync.config import Configuration, Subscriber, load, locate
+from mediasync.model import SourceSpec, SourceType, SshConnection, SyncOptions
+from tests.fixtures.configuration import Configured, Refused
+
+OLDER_FORM = """
+sync:
+  source: {type: forge, host: forge.lan, port: 2222}
+  destination: {path: /media}
+  folders: [txt2img-images, img2img-images, WAN]
+  parallel_transfers: 3
+  bandwidth_limit_mbps: 100
+  generate_xmp: true
+  calculate_hashes: false
+  cleanup: {enabled: true, age_hours: 24, verify_synced: true}
+"""
+
+
+def origin(configuration: Configuration, key: str) -> str:
+    return next(setting.origin for setting in configuration.settings if setting.key == key)
+
+
+def test_without_a_file_the_defaults_apply(tmp_path: Path) -> None:
+    configuration = load(environ={"XDG_CONFIG_HOME": str(tmp_path)})
+    assert configuration.file is None
+    assert configuration.sources == {}
+    assert configuration.defaults == SyncOptions()
+    assert configuration.coordinator.listen == "127.0.0.1:7171"
+    assert configuration.ingest.subscribers == ()
+    assert (configuration.in_force, configuration.not_yet) == ((), ())
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "null\n", "sync:\nsources:\ncoordinator:\ningest:\n", "\ufeffsync: {}\n"])
+def test_an_empty_file_is_the_defaults_too(configured: Configured, text: str) -> None:
+    configuration = configured(text)
+    assert configuration.defaults == SyncOptions()
+    assert configuration.file is not None
+
+
+def test_the_named_file_comes_before_the_variable_and_that_before_the_usual_place(tmp_path: Path) -> None:
+    environ = {"MEDIASYNC_CONFIG": "/b", "XDG_CONFIG_HOME": "/c", "HOME": "/home/ann"}
+    assert locate("/a", environ) == (Path("/a"), "--config")
+    assert locate(None, environ) == (Path("/b"), "MEDIASYNC_CONFIG")
+    assert locate(None, {**environ, "MEDIASYNC_CONFIG": ""}) == (Path("/c/mediasync/config.yaml"), "")
+    assert locate(None, {"XDG_CONFIG_HOME": "relative", "HOME": "/home/ann"}) == (Path("/home/ann/.config/mediasync/config.yaml"), "")
+    (tmp_path / "mediasync").mkdir()
+    (tmp_path / "mediasync" / "config.yaml").write_text("media_base: /m")
+    assert load(environ={"XDG_CONFIG_HOME": str(tmp_path)}).media_base == Path("/m")
+
+
+def test_the_older_single_form_is_a_source_called_default(configured: Configured) -> None:
+    configuration = configured(OLDER_FORM)
+    assert list(configuration.sources) == ["default"]
+    spec = configuration.sources["default"]
+    assert spec.source == SourceSpec(SshConnection("forge.lan", 2222), b"", SourceType.FORGE, "default")
+    assert spec.dest_path == "/media"
+    assert spec.folders == (b"txt2img-images", b"img2img-images", b"WAN")
+    assert spec.options.parallel_transfers == 3
+    assert configuration.not_yet == (
+        "sync.bandwidth_limit_mbps",
+        "sync.generate_xmp",
+        "sync.calculate_hashes",
+        "sync.cleanup.enabled",
+        "sync.cleanup.verify_synced",
+        "sync.cleanup.age_hours",
+    )
+
+
+def test_every_option_of_a_source_reaches_its_spec(configured: Configured) -> None:
+    spec = configured(
+        """
+        sources:
+          any:
+            type: ssh
+            host: "[fe80::1]"
+            port: 22
+            user: no
+            path: ~/a b/
+            destination: /media/any
+            folders: [2024, ./x/y/, 'it''s']
+            identity_files: [/k/one, /k/two]
+            known_hosts: [/k/hosts]
+            accept_new_host_key: yes
+            parallel_transfers: 16
+            retry_attempts: 0
+            retry_delay_seconds: .5
+            extract_metadata: off
+            verify_transfers: on
+            full_scan: True
+            settle_seconds: 0
+            incomplete_after_seconds: 60
+        """
+    ).sources["any"]
+    assert spec.source == SourceSpec(
+        SshConnection("fe80::1", 22, "no", ("/k/one", "/k/two"), ("/k/hosts",), True), b"~/a b", SourceType.SSH, "any"
+    )
+    assert spec.folders == (b"2024", b"x/y", b"it's")
+    assert spec.dest_path == "/media/any"
+    assert spec.options == SyncOptions(16, 0, 0.5, False, True, True, 0.0, 60.0)
+
+
+def test_options_below_sync_are_every_sources_defaults_and_its_own_come_first(configured: Configured) -> None:
+    configuration = configured(
+        """
+        sync: {retry_attempts: 9, parallel_transfers: 5}
+        sources:
+          a: {type: forge, host: h, parallel_transfers: 2}
+          b: {type: forge, host: h}
+        """
+    )
+    assert configuration.defaults.retry_attempts == 9
+    options = {name: (spec.options.retry_attempts, spec.options.parallel_transfers) for name, spec in configuration.sources.items()}
+    assert options == {"a": (9, 2), "b": (9, 5)}
+    assert origin(configuration, "sources.a.retry_attempts") == "sync.retry_attempts"
+    assert origin(configuration, "sources.a.full_scan") == "default"
+
+
+def test_a_type_brings_port_and_user_and_leaves_root_and_folders_open(configured: Configured) -> None:
+    sources = configured("sources: {f: {type: Forge, host: h}, v: {type: vastai, host: h}}").sources
+    assert sources["f"].source == SourceSpec(SshConnection("h", 2222), b"", SourceType.FORGE, "f")
+    assert sources["v"].source == SourceSpec(SshConnection("h", 0, "root"), b"", SourceType.VASTAI, "v")
+    assert sources["f"].folders == ()
+
+
+def test_the_destination_is_the_sources_own_else_media_base_else_open(configured: Configured) -> None:
+    text = "sources: {a: {type: forge, host: h, destination: /d}, b: {type: forge, host: h}}"
+    assert {name: spec.dest_path for name, spec in configured(text).sources.items()} == {"a": "/d", "b": ""}
+    assert configured(text, {"MEDIA_BASE": "/m"}).sources["b"].dest_path == "/m"
+    assert configured(text + "\nmedia_base: /n").sources["b"].dest_path == "/n"
+
+
+def test_relative_paths_start_at_the_files_folder_and_a_tilde_is_home(
+    configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    configuration = configured('media_base: library\nlog_base: "~/logs"\nsources: {a: {type: forge, host: h, identity_file: keys/a}}')
+    assert configuration.media_base == tmp_path / "library"
+    assert configuration.log_base == Path("/home/ann/logs")
+    assert configuration.sources["a"].source.connection.identity_files == (f"{tmp_path}/keys/a",)
+
+
+def test_a_remote_name_that_is_no_utf_8_is_written_as_surrogate_escapes(configured: Configured) -> None:
+    spec = configured('sources: {a: {host: h, path: "/caf\\udce9", folders: ["\\udcff"]}}').sources["a"]
+    assert (spec.source.root, spec.folders) == (b"/caf\xe9", (b"\xff",))
+
+
+def test_subscribers_have_the_sections_batch_size_unless_their_own(configured: Configured) -> None:
+    configuration = configured(
+        """
+        ingest:
+          batch_size: 20
+          subscribers:
+            - {name: gallery, address: '127.0.0.1:9000', events: file_synced}
+            - {name: script, address: 'unix:/run/x.sock', events: [file_processed, SYNC_COMPLETE], batch_size: 5}
+        """
+    )
+    assert configuration.ingest.subscribers == (
+        Subscriber("gallery", "127.0.0.1:9000", ("file_synced",), 20),
+        Subscriber("script", "unix:/run/x.sock", ("file_processed", "sync_complete"), 5),
+    )
+    assert "ingest.subscribers[2].batch_size" in configuration.in_force
+
+
+@pytest.mark.parametrize(
+    ("written", "listen"), [("localhost:0", "localhost:0"), ("'[::1]:7171'", "[::1]:7171"), ("127.0.0.2:80", "127.0.0.2:80")]
+)
+def test_the_coordinator_listens_on_any_loopback_address(configured: Configured, written: str, listen: str) -> None:
+    assert configured(f"coordinator: {{listen: {written}}}").coordinator.listen == listen
+
+
+def test_anchors_and_merge_keys_work_and_own_keys_come_first(configured: Configured) -> None:
+    sources = configured(
+        """
+        sources:
+          a: &a {type: forge, host: one, port: 1}
+          b: {<<: *a, host: two}
+          c: {<<: [{port: 3}, *a]}
+        """
+    ).sources
+    connections = [(spec.source.connection.host, spec.source.connection.port) for spec in sources.values()]
+    assert connections == [("one", 1), ("two", 1), ("one", 3)]
+
+
+@pytest.mark.parametrize(
+    ("key", "today", "later"),
+    [
+        ("bandwidth_limit_mbps", "0", "100"),
+        ("generate_xmp", "false", "true"),
+        ("calculate_hashes", "true", "false"),
+        ("watch", "no", "yes"),
+        ("engine", "agent", "rsync"),
+        ("durability", "full", "fast"),
+        ("duplicates", "keep", "hardlink"),
+        ("follow_symlinks", "none", "files"),
+        ("enable_cleanup", "false", "true"),
+        ("allowed_extensions", "[]", "[png]"),
+        ("min_size_bytes", "0", "1"),
+    ],
+)
+def test_an_option_for_later_is_in_force_only_where_it_asks_for_what_is_done_anyway(
+    configured: Configured, key: str, today: str, later: str
+) -> None:
+    for place in ("sync", "sources.f"):
+        text = "sync: {%s}" if place == "sync" else "sources: {f: {type: forge, host: h, %s}}"
+        assert f"{place}.{key}" in configured(text % f"{key}: {today}").in_force
+        configuration = configured(text % f"{key}: {later}")
+        assert configuration.not_yet == (f"{place}.{key}",)
+        (note,) = (setting.note for setting in configuration.settings if not setting.in_force)
+        assert note
+
+
+def test_a_clean_up_section_of_the_older_kind_is_read_and_not_in_force(configured: Configured) -> None:
+    configuration = configured(
+        """
+        cleanup:
+          schedule: "0 3 * * *"
+          dry_run: true
+          verify_synced: true
+          targets: [{name: forge_local, path: /media, age_hours: 24, preserve_patterns: '*.keep'}]
+        """
+    )
+    assert len(configuration.not_yet) == 7
+    assert "cleanup.targets[1].age_hours" in configuration.not_yet
+
+
+def test_a_secret_is_masked_wherever_the_configuration_is_shown(configured: Configured, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from-file\n")
+    configuration = configured(
+        """
+        sources:
+          a: {type: forge, host: h, password: "${PW}"}
+          b: {type: forge, host: h, password_file: secret}
+        ingest: {connection_string: "postgresql://u:p4ss@h/db"}
+        """,
+        {"PW": "from-environment"},
+    )
+    shown = repr(configuration)
+    assert not [word for word in ("from-file", "from-environment", "p4ss") if word in shown]
+    assert shown.count("********") == 3
+    assert set(configuration.not_yet) == {"sources.a.password", "sources.b.password_file", "ingest.connection_string"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"\xff", "is not UTF-8 text"),
+        (b"x" * 70_000, "which is no secret"),
+    ],
+)
+def test_a_secret_file_that_holds_no_secret_is_a_mistake(refused: Refused, tmp_path: Path, content: bytes | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    (field,) = refused("sources: {a: {type: forge, host: h, passphrase_file: secret}}").fields
+    assert field.field == "sources.a.passphrase_file"
+    assert said in field.description
+
+
+def test_a_secret_file_that_is_a_folder_is_a_mistake(refused: Refused, tmp_path: Path) -> None:
+    assert "is not a regular file" in refused(f"ingest: {{connection_string_file: {tmp_path}}}").message
