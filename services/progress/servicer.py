@@ -55,6 +55,7 @@ class ProgressServicer:
         )
 
     async def Report(self, requests: AsyncIterator[pb.ProgressReportRequest], context: Context) -> pb.ProgressReportResponse:
+        """Takes a reporter's stream, and answers once all of it is stored."""
         taken = 0
         runs: set[str] = set()
         try:
@@ -80,11 +81,13 @@ class ProgressServicer:
         return pb.ProgressReportResponse(reports=taken)
 
     async def Watch(self, request: pb.ProgressWatchRequest, context: Context) -> AsyncIterator[bytes]:
+        """Follows a run, from the token on."""
         after = decode_token(request.sync_id, request.resume_token)
         async for event in self._hub.watch(request.sync_id, after):
             yield event
 
     async def GetProgress(self, request: pb.GetProgressRequest, context: Context) -> pb.GetProgressResponse:
+        """The newest snapshot."""
         return pb.GetProgressResponse(progress=convert.progress_to_pb(await self._hub.newest(request.sync_id)))
 
     def drain(self) -> None:
