@@ -1,0 +1,13 @@
+"""The coordinator: the clients' one address. It takes jobs, runs them durably, and says what became of them.
+
+It owns the jobs, the named sources, the request ids that were answered, and the record of which step of a job is done. It never
+touches a source, the library, a manifest or the event log: it asks the transfer worker, the event log and the progress service,
+and relays what they say. It may be killed at any point; started again, it goes on with every job where it was.
+
+    servicer     messages -> domain calls            jobs         what a client can ask of jobs; the engine's interface
+    sources      named sources                       workflow     the engine: jobs as durable workflows
+    validation   every wrong field at once           steps        what the steps of a sync do
+    store        the only SQL                        peers        the other services, as the steps see them
+    watch        following a job to its end          reporting    what the coordinator tells the progress service
+    relay        other services' read-only calls     holding      keeps a one-shot supervisor alive while jobs run
+"""

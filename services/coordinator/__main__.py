@@ -1,0 +1,58 @@
+"""Wires the coordinator and runs it."""
+
+from __future__ import annotations
+
+from mediasync.errors import Reason
+from mediasync.reporting import ProgressReporter
+from mediasync.runtime.service import Service, run_service
+from mediasync.storage.database import Database
+from mediasync.v1 import coordinator_pb2_grpc
+from services.coordinator.configured import configured_sources
+from services.coordinator.holding import SupervisorHold
+from services.coordinator.jobs import Endings, Jobs
+from services.coordinator.patience import Patience
+from services.coordinator.peers import GrpcPeers
+from services.coordinator.relay import Relay, everything, lists_only
+from services.coordinator.reporting import REPORTER
+from services.coordinator.servicer import CoordinatorServicer
+from services.coordinator.sources import Sources
+from services.coordinator.store import MIGRATIONS, Store
+from services.coordinator.watch import Watches
+from services.coordinator.workflow import WorkflowEngine
+
+_RELAY_PATIENCE = Patience({Reason.SERVICES_UNREACHABLE: 5.0})
+
+
+async def wire(service: Service) -> None:
+    """Opens what the coordinator keeps, goes on with the jobs it finds there, and serves."""
+    # Durable: an accepted job outlives a power cut.
+    database = Database.open(service.home.database_url("coordinator"), MIGRATIONS, durable=True)
+    service.on_stop(database.close)
+    store = Store(database)
+    peers = GrpcPeers(service.channel("transfer"), service.channel("ingest"), service.channel("progress"))
+    hold = SupervisorHold(service.home.run)
+    service.on_stop(hold.close)
+    endings = Endings()
+
+    def reporter(sync_id: str) -> ProgressReporter:
+        return ProgressReporter(service.channel("progress"), sync_id, REPORTER)
+
+    engine = WorkflowEngine(service.home.path / "coordinator-workflows.db", store, peers, reporter, hold, endings)
+    service.on_stop(engine.close)
+    # From here on jobs run, so nobody else may run them: the service's lock on the data folder is the lease, and is held when `wire`
+    # is called. Several coordinators on one PostgreSQL take a lease in the database here, and wait for it as standby.
+    await engine.open()
+    service.spawn(engine.maintain(), "maintenance of jobs")
+
+    watches = Watches(store, endings, peers, service.draining)
+    servicer = CoordinatorServicer(Jobs(store, engine, hold), Sources(store, configured_sources), watches, peers, store)
+    service.add(coordinator_pb2_grpc.add_CoordinatorServicer_to_server, servicer, "mediasync.v1.Coordinator")
+    for channel, full_name, relayed, who in (
+        ("catalog", "mediasync.v1.Catalog", everything, "the catalog"),
+        ("ingest", "mediasync.v1.Events", lists_only, "the event log"),
+    ):
+        service.add_generic(Relay(service.channel(channel), full_name, relayed, who, _RELAY_PATIENCE), full_name)
+
+
+if __name__ == "__main__":
+    run_service("coordinator", wire)

@@ -1,0 +1,85 @@
+"""Keeps a supervisor that lives for the length of a command alive while jobs run.
+
+`mediasync sync --detach`, or one whose terminal was closed, leaves its services behind to finish; they are stopped when nobody
+holds the supervisor any more. A supervisor that is not there (each service started by hand) needs no holding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+
+from mediasync.errors import MediasyncError
+from mediasync.local.control import SOCKET_NAME, ControlClient
+
+logger = logging.getLogger(__name__)
+
+_ANSWER_SECONDS = 2.0
+_RETRY_SECONDS = 1.0
+
+
+class SupervisorHold:
+    """One connection to the supervisor while at least one job is active, made anew when the supervisor was started again."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._socket = run_dir / SOCKET_NAME
+        self._active: set[str] = set()
+        self._held = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def begin(self, job_id: str) -> None:
+        """A job is active. Returns once the supervisor knows, at once where there is none, and after 2 seconds in any case."""
+        self._active.add(job_id)
+        self._idle.clear()
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="hold of the supervisor")
+        if self._socket.exists():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await self._held.wait()
+
+    def end(self, job_id: str) -> None:
+        """The job is no longer active."""
+        self._active.discard(job_id)
+        if not self._active:
+            self._idle.set()
+
+    async def close(self) -> None:
+        """Lets go, whatever is active: the coordinator ends."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
+
+    async def _keep(self) -> None:
+        while self._active:
+            try:
+                await self._hold_once()
+            except (OSError, ValueError, TimeoutError, MediasyncError) as error:
+                logger.debug("the supervisor cannot be held: %s", error)
+            if self._active:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_RETRY_SECONDS):
+                        await self._idle.wait()
+
+    async def _hold_once(self) -> None:
+        """Holds it until no job is active, or it is gone."""
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            supervisor = await ControlClient.connect(str(self._socket))
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await supervisor.ask({"hold": "jobs"})
+            self._held.set()
+            gone = asyncio.ensure_future(supervisor.wait_closed())
+            idle = asyncio.ensure_future(self._idle.wait())
+            try:
+                await asyncio.wait({gone, idle}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for waiter in (gone, idle):
+                    waiter.cancel()
+                await asyncio.gather(gone, idle, return_exceptions=True)
+        finally:
+            self._held.clear()
+            await supervisor.close()

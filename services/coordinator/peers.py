@@ -1,0 +1,168 @@
+"""The other services over gRPC: the transfer worker, the event log and the progress service. The only callers of their stubs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from mediasync import convert, ids
+from mediasync.errors import MediasyncError, Reason
+from mediasync.model import HostKey, Job, SourceReport, SourceSpec, SyncOptions, SyncSpec, SyncSummary
+from mediasync.runtime.channels import rpc_errors
+from mediasync.v1 import (
+    events_pb2,
+    events_pb2_grpc,
+    media_ingest_pb2,
+    progress_pb2,
+    progress_pb2_grpc,
+    transfer_pb2,
+    transfer_pb2_grpc,
+    types_pb2,
+)
+from services.coordinator.steps import Alive, Processed, Scanned
+
+_TRANSFER, _EVENTS, _PROGRESS = "the transfer worker", "the event log", "the progress service"
+
+# SyncFolder sends a heartbeat every few seconds, Progress.Watch too: a stream that is silent for so long is dead.
+_SILENCE_SECONDS = 60.0
+# One file may take long to look into, and says nothing meanwhile; the channel's keepalive notices a worker that is gone.
+_PROCESSING_SILENCE_SECONDS = 1800.0
+_CONNECT_SECONDS = 30.0
+_QUICK_SECONDS = 10.0
+
+
+class GrpcPeers:
+    """See `steps.Peers`, and what the servicer asks of a source."""
+
+    def __init__(self, transfer: grpc.aio.Channel, ingest: grpc.aio.Channel, progress: grpc.aio.Channel) -> None:
+        self._transfer = transfer_pb2_grpc.TransferStub(transfer)
+        self._events = events_pb2_grpc.EventsStub(ingest)
+        self._progress = progress_pb2_grpc.ProgressStub(progress)
+
+    async def probe(self, spec: SyncSpec) -> tuple[bytes, ...]:
+        """The units of work of a sync, once its source and library were looked at."""
+        request = transfer_pb2.ProbeSourceRequest(
+            source=convert.source_to_pb(spec.source),
+            folders=[convert.file_path(folder) for folder in spec.folders],
+            dest_path=spec.dest_path,
+            options=convert.options_to_pb(spec.options),
+        )
+        with rpc_errors(_TRANSFER):
+            response = await self._transfer.ProbeSource(request, timeout=_probe_seconds(spec.options))
+        return tuple(unit.raw for unit in response.units)
+
+    async def sync_folder(self, sync_id: str, spec: SyncSpec, folder: bytes) -> AsyncGenerator[Scanned | Alive | SyncSummary]:
+        """Syncs one folder; ends after the summary."""
+        request = transfer_pb2.SyncFolderRequest(
+            sync_id=sync_id,
+            source=convert.source_to_pb(spec.source),
+            dest_path=spec.dest_path,
+            folder=convert.file_path(folder),
+            options=convert.options_to_pb(spec.options),
+        )
+        async for event in _messages(self._transfer.SyncFolder(request), _TRANSFER, _SILENCE_SECONDS):
+            kind = event.WhichOneof("event")
+            if kind == "scanned":
+                yield Scanned(event.scanned.files_to_take, event.scanned.bytes_to_take)
+            elif kind == "done":
+                yield convert.summary_from_pb(event.done.summary)
+            else:
+                yield Alive()
+
+    async def processing(self, sync_id: str) -> AsyncGenerator[Processed]:
+        """Follows the processing of a run's files to its end."""
+        call = self._transfer.WatchProcessing(transfer_pb2.WatchProcessingRequest(sync_id=sync_id))
+        async for state in _messages(call, _TRANSFER, _PROCESSING_SILENCE_SECONDS, Reason.DEADLINE_EXCEEDED):
+            problems = tuple(convert.problem_from_pb(problem) for problem in state.problems)
+            yield Processed(state.files_done, state.files_left, state.files_invalid, problems)
+
+    async def landed(self, sync_id: str) -> tuple[int, int]:
+        """Files and bytes that have landed so far, as far as they were reported."""
+        with rpc_errors(_PROGRESS):
+            response = await self._progress.GetProgress(progress_pb2.GetProgressRequest(sync_id=sync_id), timeout=_QUICK_SECONDS)
+        return response.progress.files_done, response.progress.bytes_done
+
+    async def publish_end(self, job: Job) -> int:
+        """Puts the end of a job into the event log; its sequence number there."""
+        event = media_ingest_pb2.Event(
+            event_id=ids.event_id("sync_complete", job.sync_id),
+            type=media_ingest_pb2.EVENT_TYPE_SYNC_COMPLETE,
+            time=convert.timestamp(job.end_time),
+            sync_id=job.sync_id,
+            source=job.spec.source.label,
+            sync=media_ingest_pb2.SyncRecord(
+                job_id=job.job_id,
+                state=convert.job_state_to_pb(job.state),
+                summary=convert.summary_to_pb(job.summary),
+                library_root=job.spec.dest_path,
+            ),
+        )
+        with rpc_errors(_EVENTS):
+            response = await self._events.Publish(events_pb2.EventsPublishRequest(events=[event]), timeout=_QUICK_SECONDS)
+        return response.sequences[0]
+
+    async def wait_delivered(self, subscription: str, sequence: int, seconds: float) -> None:
+        """Waits until a subscription has dealt with everything up to `sequence`."""
+        request = events_pb2.WaitDeliveredRequest(subscription=subscription, sequence=sequence)
+        with rpc_errors(_EVENTS):
+            await self._events.WaitDelivered(request, timeout=seconds)
+
+    async def progress(self, sync_id: str, resume_token: str) -> AsyncGenerator[progress_pb2.ProgressWatchResponse]:
+        """The progress service's own stream, as it comes: it is relayed to many watchers, and taking each apart would cost dear."""
+        request = progress_pb2.ProgressWatchRequest(sync_id=sync_id, resume_token=resume_token)
+        async for event in _messages(self._progress.Watch(request), _PROGRESS, _SILENCE_SECONDS):
+            yield event
+
+    async def test_source(self, source: SourceSpec, folders: tuple[bytes, ...], seconds: float | None) -> SourceReport:
+        """What is at a source, with files counted. `seconds` is how long the one who asks is willing to wait."""
+        request = transfer_pb2.ProbeSourceRequest(
+            source=convert.source_to_pb(source),
+            folders=[convert.file_path(folder) for folder in folders],
+            count_files=True,
+            # A person waits for the answer: one attempt says more than three.
+            options=types_pb2.SyncOptions(retry_attempts=0),
+        )
+        with rpc_errors(_TRANSFER):
+            response = await self._transfer.ProbeSource(request, timeout=seconds)
+        return convert.report_from_pb(response.report)
+
+    async def host_key(self, source: SourceSpec) -> HostKey:
+        """The key that a host shows."""
+        request = transfer_pb2.ReadHostKeyRequest(source=convert.source_to_pb(source))
+        with rpc_errors(_TRANSFER):
+            response = await self._transfer.ReadHostKey(request, timeout=_CONNECT_SECONDS)
+        return convert.host_key_from_pb(response.host_key)
+
+    async def trust_host_key(self, source: SourceSpec, fingerprint: str) -> str:
+        """Remembers a host's key; the file that holds it now."""
+        request = transfer_pb2.AcceptHostKeyRequest(source=convert.source_to_pb(source), fingerprint=fingerprint)
+        with rpc_errors(_TRANSFER):
+            response = await self._transfer.AcceptHostKey(request, timeout=_CONNECT_SECONDS)
+        return response.known_hosts_file
+
+
+async def _messages(call: Any, who: str, silence_seconds: float, silent: Reason = Reason.SERVICES_UNREACHABLE) -> AsyncGenerator[Any]:
+    """The messages of a stream, whose call is cancelled when it is left. Raises `silent` after too long a silence."""
+    try:
+        with rpc_errors(who):
+            while True:
+                try:
+                    async with asyncio.timeout(silence_seconds):
+                        message = await call.read()
+                except TimeoutError:
+                    raise MediasyncError(silent, f"{who} has said nothing for {silence_seconds:g} s") from None
+                if message is grpc.aio.EOF:
+                    return
+                yield message
+    finally:
+        call.cancel()
+
+
+def _probe_seconds(options: SyncOptions) -> float:
+    """How long a worker may take to reach a source: every attempt, and the pauses between them, which double."""
+    pauses = options.retry_delay_seconds * float(2 ** min(options.retry_attempts, 10) - 1)
+    return _QUICK_SECONDS + _CONNECT_SECONDS * (options.retry_attempts + 1) + min(pauses, 3600.0)

@@ -1,0 +1,134 @@
+"""The Coordinator service on the wire: parse, call, convert."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+from google.protobuf.message import Message
+from opentelemetry import context as otel_context
+
+from mediasync import convert
+from mediasync.errors import FieldViolation
+from mediasync.runtime import propagation
+from mediasync.v1 import coordinator_pb2 as pb
+from mediasync.v1 import coordinator_pb2_grpc
+from services.coordinator import paging, validation
+from services.coordinator.jobs import Jobs
+from services.coordinator.peers import GrpcPeers
+from services.coordinator.sources import Origin, Source, Sources
+from services.coordinator.store import Request, Store
+from services.coordinator.watch import Watches
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+_ORIGINS = {Origin.CONFIGURATION: pb.SOURCE_ORIGIN_CONFIGURATION, Origin.ADDED: pb.SOURCE_ORIGIN_ADDED}
+
+
+class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
+    """Serves jobs, sources and watches."""
+
+    def __init__(self, jobs: Jobs, sources: Sources, watches: Watches, peers: GrpcPeers, store: Store) -> None:
+        self._jobs = jobs
+        self._sources = sources
+        self._watches = watches
+        self._peers = peers
+        self._store = store
+
+    async def StartSync(self, request: pb.StartSyncRequest, context: Context) -> pb.StartSyncResponse:
+        asked = _request(request, request.request_id)
+        spec = convert.spec_from_pb(request.spec)
+        # A repetition gets the first answer, though what it names may be gone by now.
+        if await self._store.answered(asked) is None:
+            spec = await self._sources.fill(spec, options_given=request.spec.HasField("options"))
+            validation.require(validation.check_request_id(request.request_id) + validation.check_spec(spec, "spec"))
+        # The trace of the one who asks goes with the job: what is done for it later, also after a crash, belongs there.
+        trace = dict(propagation.inject(otel_context.get_current()))
+        job = await self._jobs.start(asked, spec, trace)
+        return pb.StartSyncResponse(job=convert.job_to_pb(job))
+
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
+        return pb.GetJobResponse(job=convert.job_to_pb(await self._jobs.get(request.job_id)))
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
+        size = paging.page_size(request.page_size)
+        states = [convert.job_state_from_pb(state) for state in request.states]
+        # One more than asked for tells whether there is another page.
+        jobs = await self._jobs.list(size + 1, paging.decode(request.page_token), states)
+        token = paging.encode(jobs[size - 1].job_id) if len(jobs) > size else ""
+        return pb.ListJobsResponse(jobs=[convert.job_to_pb(job) for job in jobs[:size]], next_page_token=token)
+
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
+        validation.require(validation.check_request_id(request.request_id))
+        job = await self._jobs.cancel(_request(request, request.request_id), request.job_id)
+        return pb.CancelJobResponse(job=convert.job_to_pb(job))
+
+    async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
+        async for event in self._watches.watch(request.job_id, request.resume_token):
+            yield event
+
+    async def CreateSource(self, request: pb.CreateSourceRequest, context: Context) -> pb.CreateSourceResponse:
+        spec = convert.spec_from_pb(request.source.spec)
+        named = request.source.spec.source.name
+        wrong = validation.check_request_id(request.request_id) + validation.check_name(request.source.name, "source.name")
+        wrong += [violation for violation in validation.check_spec(spec, "source.spec") if violation.field != "source.spec.source.name"]
+        if named and named != request.source.name:
+            wrong.append(FieldViolation("source.spec.source.name", f"must be empty or the source's name, is {named!r}"))
+        validation.require(wrong)
+        source = await self._sources.create(_request(request, request.request_id), request.source.name, spec)
+        return pb.CreateSourceResponse(source=_source(source))
+
+    async def GetSource(self, request: pb.GetSourceRequest, context: Context) -> pb.GetSourceResponse:
+        return pb.GetSourceResponse(source=_source(await self._sources.get(request.name)))
+
+    async def ListSources(self, request: pb.ListSourcesRequest, context: Context) -> pb.ListSourcesResponse:
+        size = paging.page_size(request.page_size)
+        sources = await self._sources.list(size + 1, paging.decode(request.page_token))
+        token = paging.encode(sources[size - 1].name) if len(sources) > size else ""
+        return pb.ListSourcesResponse(sources=[_source(source) for source in sources[:size]], next_page_token=token)
+
+    async def DeleteSource(self, request: pb.DeleteSourceRequest, context: Context) -> pb.DeleteSourceResponse:
+        validation.require(validation.check_request_id(request.request_id))
+        await self._sources.delete(_request(request, request.request_id), request.name)
+        return pb.DeleteSourceResponse()
+
+    async def TestSource(self, request: pb.TestSourceRequest, context: Context) -> pb.TestSourceResponse:
+        source = await self._sources.fill_source(convert.source_from_pb(request.source))
+        folders = tuple(folder.raw for folder in request.folders)
+        validation.require(validation.check_source(source, "source") + validation.check_folders(folders, "folders"))
+        report = await self._peers.test_source(source, folders, context.time_remaining())
+        return pb.TestSourceResponse(report=convert.report_to_pb(report))
+
+    async def GetHostKey(self, request: pb.GetHostKeyRequest, context: Context) -> pb.GetHostKeyResponse:
+        source = await self._sources.fill_source(convert.source_from_pb(request.source))
+        validation.require(validation.check_source(source, "source"))
+        return pb.GetHostKeyResponse(host_key=convert.host_key_to_pb(await self._peers.host_key(source)))
+
+    async def TrustHostKey(self, request: pb.TrustHostKeyRequest, context: Context) -> pb.TrustHostKeyResponse:
+        wrong = validation.check_request_id(request.request_id)
+        if not request.fingerprint:
+            wrong.append(FieldViolation("fingerprint", "must not be empty"))
+        source = await self._sources.fill_source(convert.source_from_pb(request.source))
+        validation.require(wrong + validation.check_source(source, "source"))
+        asked = _request(request, request.request_id)
+        # The effect is the transfer worker's, and trusting the same key twice is one effect.
+        file = await self._store.answered(asked)
+        if file is None:
+            file = await self._store.answer(asked, (await self._peers.trust_host_key(source, request.fingerprint)).encode())
+        return pb.TrustHostKeyResponse(known_hosts_file=file.decode())
+
+
+def _request(message: Message, request_id: str) -> Request:
+    """The mutation that `message` asks for, recognisable when it comes again."""
+    body = message.SerializeToString(deterministic=True)
+    return Request(request_id, type(message).__name__, hashlib.sha256(body).digest())
+
+
+def _source(source: Source) -> pb.Source:
+    message = pb.Source(name=source.name, spec=convert.spec_to_pb(source.spec), origin=_ORIGINS[source.origin])
+    if source.create_time:
+        message.create_time.CopyFrom(convert.timestamp(source.create_time))
+    return message

@@ -1,0 +1,348 @@
+"""What the steps of a sync do, one after the other. Knows neither gRPC nor the engine that makes them durable.
+
+1. probe: is the source there, is the library fit, which folders are the units of work;
+2. folder, once a unit: the transfer worker brings what is new;
+3. processing: until every file was looked into and everything about it is in the event log;
+4. conclude: how the job ended, decided once;
+5. publish: subscribers are told.
+
+A step may run again after a crash, so each may be repeated: the transfer worker counts what it did for the same run before, the event
+log knows an event by its id. A step's outcome is kept as JSON and replayed. A step ends early when the job is asked to stop, or when
+another unit has failed: then it is `stopped`, and so are those after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from google.protobuf import json_format
+from opentelemetry import trace
+from opentelemetry.trace import Status, StatusCode
+
+from mediasync import convert
+from mediasync.errors import MediasyncError, Reason
+from mediasync.model import MAX_PROBLEMS, Job, JobState, Problem, ProgressStatus, SyncSpec, SyncSummary
+from mediasync.paths import display
+from mediasync.runtime import crash
+from mediasync.v1 import types_pb2
+from services.coordinator.patience import Patience
+
+logger = logging.getLogger(__name__)
+tracer = trace.get_tracer(__name__)
+
+CATALOG_SUBSCRIPTION = "catalog"
+"""The built-in subscription: `mediasync files list` right after a sync shows its files."""
+
+_DELIVERY_SECONDS = 5.0
+_DELIVERY_SECONDS_CUT_SHORT = 1.0
+_SETTLE_SECONDS = 1.5
+_SETTLE_POLL_SECONDS = 0.25
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """The scan of a folder is over."""
+
+    files_to_take: int
+    bytes_to_take: int
+
+
+@dataclass(frozen=True)
+class Alive:
+    """The worker is still at it."""
+
+
+@dataclass(frozen=True)
+class Processed:
+    """How far the processing of a run's files is."""
+
+    files_done: int
+    files_left: int
+    files_invalid: int = 0
+    problems: tuple[Problem, ...] = ()
+
+
+class Peers(Protocol):
+    """The other services, as the steps see them. Every call raises MediasyncError."""
+
+    async def probe(self, spec: SyncSpec) -> tuple[bytes, ...]:
+        """The units of work of a sync."""
+
+    def sync_folder(self, sync_id: str, spec: SyncSpec, folder: bytes) -> AsyncGenerator[Scanned | Alive | SyncSummary]:
+        """Syncs one folder; ends after the summary. Leaving it stops the work."""
+
+    def processing(self, sync_id: str) -> AsyncGenerator[Processed]:
+        """Follows the processing of a run's files to its end."""
+
+    async def landed(self, sync_id: str) -> tuple[int, int]:
+        """Files and bytes that have landed so far, as far as they were reported."""
+
+    async def publish_end(self, job: Job) -> int:
+        """Puts the end of a job into the event log; its sequence number there."""
+
+    async def wait_delivered(self, subscription: str, sequence: int, seconds: float) -> None:
+        """Waits until a subscription has dealt with everything up to `sequence`."""
+
+
+class Reports(Protocol):
+    """Where a job's progress is told."""
+
+    def show(self, status: ProgressStatus, *, files_processed: int = 0) -> None:
+        """The job is at this now."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a step: it was done, failed with `problem`, or was `stopped`."""
+
+    summary: SyncSummary = field(default_factory=SyncSummary)
+    problem: Problem | None = None
+    stopped: bool = False
+    units: tuple[bytes, ...] = ()
+
+    def to_json(self) -> Json:
+        """As it is kept."""
+        return {
+            "summary": _dict(convert.summary_to_pb(self.summary)),
+            "problem": _dict(convert.problem_to_pb(self.problem)) if self.problem else None,
+            "stopped": self.stopped,
+            "units": [base64.b64encode(unit).decode("ascii") for unit in self.units],
+        }
+
+    @classmethod
+    def from_json(cls, kept: Json) -> Outcome:
+        """What `to_json` wrote, by this version or an older one."""
+        problem = kept["problem"]
+        return cls(
+            summary=convert.summary_from_pb(json_format.ParseDict(kept["summary"], types_pb2.SyncSummary(), ignore_unknown_fields=True)),
+            problem=convert.problem_from_pb(json_format.ParseDict(problem, types_pb2.Problem(), ignore_unknown_fields=True))
+            if problem
+            else None,
+            stopped=kept["stopped"],
+            units=tuple(base64.b64decode(unit) for unit in kept["units"]),
+        )
+
+
+def job_to_json(job: Job) -> Json:
+    """A job as a step keeps it."""
+    return _dict(convert.job_to_pb(job))
+
+
+def job_from_json(kept: Json) -> Job:
+    """What `job_to_json` wrote."""
+    return convert.job_from_pb(json_format.ParseDict(kept, types_pb2.Job(), ignore_unknown_fields=True))
+
+
+def total(outcomes: Iterable[Outcome]) -> SyncSummary:
+    """What all of them did together."""
+    return sum((outcome.summary for outcome in outcomes), SyncSummary())
+
+
+def failed(job: Job, error: MediasyncError) -> Job:
+    """The job, ended by an error outside its steps."""
+    return _ended(job, JobState.FAILED, job.summary, Problem.of(error))
+
+
+def settled(job: Job, told: Outcome) -> Job:
+    """The job's end, once it is known whether subscribers could be told of it."""
+    if told.problem is None:
+        return job
+    summary = _with_problems(job.summary, (told.problem,), 1)
+    state = JobState.COMPLETE_WITH_ERRORS if job.state is JobState.COMPLETE else job.state
+    return dataclasses.replace(job, state=state, summary=summary)
+
+
+class Steps:
+    """The steps of one job. `stop` is set when it is to end early; `recovered` says that another process began it."""
+
+    def __init__(self, peers: Peers, patience: Patience, reports: Reports, job: Job, stop: asyncio.Event, *, recovered: bool) -> None:
+        self._peers = peers
+        self._patience = patience
+        self._reports = reports
+        self._job = job
+        self._stop = stop
+        # How far it was is not known, and progress never goes back.
+        self._at_least = ProgressStatus.TRANSFERRING if recovered else ProgressStatus.SCANNING
+
+    async def probe(self) -> Outcome:
+        """Which units of work there are."""
+
+        async def work(span: trace.Span) -> Outcome:
+            async def attempt(alive: Callable[[], None]) -> tuple[bytes, ...]:
+                return await self._peers.probe(self._job.spec)
+
+            units = await self._patience.call("probing the source", attempt)
+            span.set_attribute("sync.units", len(units))
+            return Outcome(units=units)
+
+        return await self._step("sync.probe", work)
+
+    async def folder(self, folder: bytes) -> Outcome:
+        """Brings what is new in one folder."""
+
+        async def work(span: trace.Span) -> Outcome:
+            span.set_attribute("sync.folder", display(folder))
+            self._reports.show(self._at_least)
+
+            async def attempt(alive: Callable[[], None]) -> SyncSummary:
+                crash.point("coordinator.before_step_sync")
+                async with aclosing(self._peers.sync_folder(self._job.sync_id, self._job.spec, folder)) as events:
+                    async for event in events:
+                        alive()
+                        if isinstance(event, SyncSummary):
+                            return event
+                        if isinstance(event, Scanned) and event.files_to_take:
+                            self._reports.show(ProgressStatus.TRANSFERRING)
+                raise MediasyncError(Reason.SERVICES_UNREACHABLE, f"the transfer worker left the folder {display(folder)!r} unfinished")
+
+            summary = await self._patience.call(f"syncing the folder {display(folder)!r}", attempt)
+            span.set_attributes({"sync.files": summary.files_transferred, "sync.bytes": summary.bytes_transferred})
+            return Outcome(summary=summary)
+
+        outcome = await self._step("sync.folder", work)
+        if outcome.problem:
+            # The others are at the same source and the same library: what failed here ends the job.
+            self._stop.set()
+        return outcome
+
+    async def processing(self) -> Outcome:
+        """Waits until every file was looked into. Files that are not what their names say are in the library all the same."""
+
+        async def work(span: trace.Span) -> Outcome:
+            self._reports.show(ProgressStatus.PROCESSING)
+
+            async def attempt(alive: Callable[[], None]) -> Processed:
+                last = Processed(0, 0)
+                async with aclosing(self._peers.processing(self._job.sync_id)) as states:
+                    async for state in states:
+                        alive()
+                        last = state
+                        self._reports.show(ProgressStatus.PROCESSING, files_processed=state.files_done)
+                if last.files_left:
+                    raise MediasyncError(Reason.SERVICES_UNREACHABLE, f"the transfer worker left {last.files_left} files unprocessed")
+                return last
+
+            last = await self._patience.call("waiting for processing", attempt)
+            span.set_attributes({"sync.files": last.files_done, "sync.files_invalid": last.files_invalid})
+            return Outcome(_with_problems(SyncSummary(files_invalid=last.files_invalid), last.problems, len(last.problems)))
+
+        return await self._step("sync.processing", work)
+
+    async def conclude(self, units: Sequence[Outcome], others: Sequence[Outcome]) -> Job:
+        """How the job ended. `others` are the outcomes of the steps that are no units of work."""
+        outcomes = (*units, *others)
+        problem = next((outcome.problem for outcome in outcomes if outcome.problem), None)
+        done, beside = total(units), total(others)
+        if problem:
+            state = JobState.FAILED
+        elif any(outcome.stopped for outcome in outcomes):
+            state = JobState.CANCELLED
+        elif done.files_failed or done.problems_total:
+            state = JobState.COMPLETE_WITH_ERRORS
+        else:
+            state = JobState.COMPLETE
+        if state in (JobState.FAILED, JobState.CANCELLED):
+            done = await self._with_landed(done)
+        # A unit may count invalid files of its own; processing has seen all of them.
+        invalid = max(done.files_invalid, beside.files_invalid)
+        summary = _with_problems(dataclasses.replace(done, files_invalid=invalid), beside.problems, beside.problems_total)
+        return _ended(self._job, state, summary, problem)
+
+    async def publish(self, ended: Job) -> Outcome:
+        """Tells subscribers that the job has ended, and gives the catalog a moment to take it in."""
+        with tracer.start_as_current_span("sync.publish") as span:
+
+            async def attempt(alive: Callable[[], None]) -> int:
+                return await self._peers.publish_end(ended)
+
+            try:
+                sequence = await self._patience.call("publishing the end of the sync", attempt)
+            except MediasyncError as error:
+                _mark(span, error)
+                logger.error("subscribers were not told of the end of the sync: %s", error, extra={"reason": error.reason.value})
+                message = f"subscribers could not be told that the sync has ended: {error.message}"
+                return Outcome(problem=Problem(error.reason, message, error.remedy))
+            seconds = _DELIVERY_SECONDS_CUT_SHORT if ended.state in (JobState.FAILED, JobState.CANCELLED) else _DELIVERY_SECONDS
+            try:
+                await self._peers.wait_delivered(CATALOG_SUBSCRIPTION, sequence, seconds)
+            except MediasyncError as error:
+                # It gets there; only `files list` right now may lack something.
+                logger.info("the catalog is behind: %s", error, extra={"reason": error.reason.value})
+            return Outcome()
+
+    async def _step(self, name: str, work: Callable[[trace.Span], Awaitable[Outcome]]) -> Outcome:
+        """Does `work` in a span, until it is told to stop. What a person can do something about becomes the outcome's problem."""
+        if self._stop.is_set():
+            return Outcome(stopped=True)
+        with tracer.start_as_current_span(name) as span:
+            task = asyncio.ensure_future(work(span))
+            stopped = asyncio.ensure_future(self._stop.wait())
+            try:
+                await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not task.done():
+                    span.set_attribute("sync.stopped", True)
+                    return Outcome(stopped=True)
+                return task.result()
+            except MediasyncError as error:
+                _mark(span, error)
+                logger.error("%s failed: %s", name, error, extra={"reason": error.reason.value})
+                return Outcome(problem=Problem.of(error))
+            finally:
+                task.cancel()
+                stopped.cancel()
+                await asyncio.gather(task, stopped, return_exceptions=True)
+
+    async def _with_landed(self, done: SyncSummary) -> SyncSummary:
+        """With what units brought that did not come to their end. Workers report it within a moment of being stopped."""
+        try:
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                files, size = await self._peers.landed(self._job.sync_id)
+                while True:
+                    await asyncio.sleep(_SETTLE_POLL_SECONDS)
+                    before, (files, size) = (files, size), await self._peers.landed(self._job.sync_id)
+                    if before == (files, size):
+                        break
+        except MediasyncError as error:
+            logger.info("what was brought by unfinished folders is not known: %s", error, extra={"reason": error.reason.value})
+            return done
+        except TimeoutError:
+            pass
+        return dataclasses.replace(
+            done, files_transferred=max(done.files_transferred, files), bytes_transferred=max(done.bytes_transferred, size)
+        )
+
+
+def _ended(job: Job, state: JobState, summary: SyncSummary, problem: Problem | None) -> Job:
+    end_time = max(time.time(), job.start_time)
+    return dataclasses.replace(
+        job,
+        state=state,
+        end_time=end_time,
+        summary=dataclasses.replace(summary, duration_seconds=end_time - job.start_time if job.start_time else 0.0),
+        problem=problem,
+    )
+
+
+def _with_problems(summary: SyncSummary, problems: Sequence[Problem], problems_total: int) -> SyncSummary:
+    return dataclasses.replace(
+        summary, problems=(*summary.problems, *problems)[:MAX_PROBLEMS], problems_total=summary.problems_total + problems_total
+    )
+
+
+def _mark(span: trace.Span, error: MediasyncError) -> None:
+    span.set_attribute("error.type", error.reason.value)
+    span.set_status(Status(StatusCode.ERROR, f"{error.reason.value}: {error.message}"))
+
+
+def _dict(message: Any) -> Json:
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)

@@ -1,0 +1,358 @@
+"""The engine: each job is one durable DBOS workflow, whose id is the job's. Nothing of DBOS is seen outside this module.
+
+A step's outcome is recorded when it ends; killed at any point and started again, the workflow goes through its body once more, is given
+the recorded outcomes, and goes on with the step that had none. There is a step a unit of work, never a file: one costs a few
+milliseconds and two writes.
+
+What to know of DBOS, and what is done about it:
+
+- Two processes with one executor id would run everything twice: the engine is opened only by the holder of the lease (see `__main__`).
+- A changed application version strands what is under way, so it is pinned. Whoever changes the order or the names of steps has to
+  raise it, and to see to it that the old ones are given up.
+- A step id is drawn when a step is called. Units run side by side and end in any order, so their ids are drawn beforehand, in theirs.
+- It cancels by a poll each second and then lets no step run any more, so that nothing could tell of the end. A job is stopped by
+  our own note in the store and an event here, at once; the workflow itself then concludes, publishes and ends.
+- Its defaults are pickle, the rollback journal, a logger that writes to stderr, and three queries a second when idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dbos._workflow_commands as dbos_background
+import sqlalchemy as sa
+from dbos import DBOS, DBOSPortableJSONSerializer, SetWorkflowID, StepReservation
+from dbos import error as dbos_error
+from dbos._utils import INTERNAL_QUEUE_NAME
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Status, StatusCode
+
+from mediasync.errors import MediasyncError, Reason
+from mediasync.model import Job, ProgressStatus
+from mediasync.runtime import crash, propagation
+from mediasync.runtime.context import bound
+from services.coordinator.jobs import Endings, Hold
+from services.coordinator.patience import Patience
+from services.coordinator.reporting import JobReports
+from services.coordinator.steps import Json, Outcome, Peers, Steps, failed, job_from_json, job_to_json, settled, total
+from services.coordinator.store import Store
+
+logger = logging.getLogger(__name__)
+tracer = trace.get_tracer(__name__)
+
+UNITS_AT_ONCE = 4
+"""Folders of one job that are synced at the same time."""
+
+APPLICATION_VERSION = "1"
+EXECUTOR_ID = "coordinator"
+MAINTENANCE_SECONDS = 3600.0
+KEPT_WORKFLOW_SECONDS = 7 * 86_400.0
+KEPT_REQUEST_SECONDS = 7 * 86_400.0
+
+# A job whose every recovery kills the coordinator again would keep all others from running.
+_MAX_RECOVERIES = 20
+_DBOS_THREADS = 16
+_QUICK_POLL_SECONDS = 0.2
+_IDLE_POLL_SECONDS = 30.0
+_CLOSE_SECONDS = 6.0
+_ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+_DELETE_AT_ONCE = 500
+
+ReporterFactory = Callable[[str], Any]
+"""Makes the async context manager that gives the `Reporter` of a sync id."""
+
+
+@dataclass
+class _Run:
+    """A job that is under way in this process."""
+
+    task: asyncio.Task[Any]
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class WorkflowEngine:
+    """See `jobs.Engine`. One a process: DBOS is a singleton. `open` it on the event loop that is to run the jobs."""
+
+    def __init__(
+        self,
+        database: Path,
+        store: Store,
+        peers: Peers,
+        reporter: ReporterFactory,
+        hold: Hold,
+        endings: Endings,
+        patience: Patience | None = None,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._peers = peers
+        self._reporter = reporter
+        self._hold = hold
+        self._endings = endings
+        self._patience = patience or Patience()
+        self._runs: dict[str, _Run] = {}
+        self._sqlalchemy: sa.Engine | None = None
+        self._workflow: Any = None
+
+    async def open(self) -> None:
+        """Goes on with every job that has not ended. To be called by the holder of the lease only."""
+        dbos_logger = logging.getLogger("dbos")
+        # Without a handler it makes one that writes to stderr; with one its records go where all others go.
+        dbos_logger.addHandler(logging.NullHandler())
+        self._sqlalchemy = _wal_engine(self._database)
+        instance = DBOS(
+            config={
+                "name": "mediasync",
+                "system_database_engine": self._sqlalchemy,
+                "application_version": APPLICATION_VERSION,
+                "executor_id": EXECUTOR_ID,
+                "serializer": DBOSPortableJSONSerializer(),
+                "log_level": "WARNING",
+                "enable_otlp": False,
+                "max_executor_threads": _DBOS_THREADS,
+                # Nobody waits for its notifications; its thread sleeps this long before it notices that it is to end.
+                "notification_listener_polling_interval_sec": _QUICK_POLL_SECONDS,
+                "scheduler_polling_interval_sec": _IDLE_POLL_SECONDS,
+            }
+        )
+        for decorating in list(dbos_logger.filters):
+            # It adds fields of its own to every record, which say nothing in our logs.
+            dbos_logger.removeFilter(decorating)
+
+        async def sync(job_id: str) -> None:
+            await self._run(job_id)
+
+        self._workflow = DBOS.workflow(name="sync", max_recovery_attempts=_MAX_RECOVERIES)(sync)
+        # Recovered workflows come through its internal queue. It is polled quickly until they have, and seldom from then on; so are
+        # its delayed and timed-out workflows, of which we have none. dbos is pinned exactly, which is what makes this safe.
+        queue = instance._registry._register_internal_queue(INTERNAL_QUEUE_NAME, polling_interval_sec=_QUICK_POLL_SECONDS)
+        dbos_background._BACKGROUND_JOBS_INTERVAL_SEC = _IDLE_POLL_SECONDS
+        # On the event loop's own thread, though it blocks for some 50 ms: the loop it is launched on is the one that runs workflows.
+        DBOS.launch()
+        await self.recover()
+        asyncio.get_running_loop().call_later(10 * _QUICK_POLL_SECONDS, setattr, queue, "_polling_interval_sec", _IDLE_POLL_SECONDS)
+
+    async def close(self) -> None:
+        """Lets go of every job where it is; the next start goes on with it."""
+        logging.getLogger("dbos").setLevel(logging.CRITICAL)
+        tasks = {run.task for run in self._runs.values()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "dbos-close") as executor:
+            await loop.run_in_executor(executor, _destroy)
+        # DBOS had made its own threads the loop's default ones, and they are gone.
+        loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="default"))
+        if self._sqlalchemy:
+            self._sqlalchemy.dispose()
+
+    async def submit(self, job_id: str) -> None:
+        """Begins an accepted job; durable once returned. Harmless for one that has begun."""
+        with SetWorkflowID(job_id):
+            await DBOS.start_workflow_async(self._workflow, job_id)
+
+    def cancel(self, job_id: str) -> None:
+        """Makes a running job look at what it was asked: to stop. Harmless for any other."""
+        if job_id in self._runs:
+            self._runs[job_id].stop.set()
+
+    async def recover(self) -> None:
+        """Begins jobs that were accepted and not begun, and gives up those that DBOS has given up."""
+        for job_id in await self._store.unfinished():
+            status = await DBOS.get_workflow_status_async(job_id)
+            if status is None:
+                await self.submit(job_id)
+            elif status.status in _ENDED and job_id not in self._runs:
+                job = (await self._store.job(job_id)).job
+                if not job.state.terminal:
+                    await self._give_up(job, status.status)
+
+    async def maintain(self) -> None:
+        """Every hour: looks after lost jobs, and forgets what nobody will ask for any more."""
+        while True:
+            await asyncio.sleep(MAINTENANCE_SECONDS)
+            await self.recover()
+            await self.forget(time.time())
+
+    async def forget(self, now: float) -> None:
+        """Forgets the records of workflows that ended a week before `now` (Unix seconds), and requests answered then."""
+        before = datetime.fromtimestamp(now - KEPT_WORKFLOW_SECONDS, UTC).isoformat()
+        while True:
+            old = await DBOS.list_workflows_async(
+                status=list(_ENDED), completed_before=before, limit=_DELETE_AT_ONCE, load_input=False, load_output=False
+            )
+            if not old:
+                break
+            await DBOS.delete_workflows_async([workflow.workflow_id for workflow in old])
+        await self._store.forget_requests(now - KEPT_REQUEST_SECONDS)
+
+    async def _run(self, job_id: str) -> None:
+        """The body of the workflow. Whatever is in here and not in a step may run again, and does no harm when it does."""
+        task = asyncio.current_task()
+        assert task is not None
+        run = self._runs[job_id] = _Run(task)
+        try:
+            await self._hold.begin(job_id)
+            stored = await self._store.job(job_id)
+            if stored.cancel_requested:
+                run.stop.set()
+            with _joined(stored.trace), bound(stored.job.sync_id):
+                recovered = await self._store.start(job_id)
+                job = (await self._store.job(job_id)).job
+                await self._sync(job, run.stop, recovered)
+        finally:
+            del self._runs[job_id]
+            self._hold.end(job_id)
+
+    async def _sync(self, job: Job, stop: asyncio.Event, recovered: bool) -> None:
+        attributes: dict[str, str | bool] = {"sync.job_id": job.job_id, "sync.source": job.spec.source.label, "sync.recovered": recovered}
+        logger.info("%s the sync of %s", "Going on with" if recovered else "Beginning", job.spec.source.label, extra={"job_id": job.job_id})
+        async with self._reporter(job.sync_id) as reporter:
+            reports = JobReports(reporter, job)
+            with tracer.start_as_current_span("sync", attributes=attributes) as span:
+                steps = Steps(self._peers, self._patience, reports, job, stop, recovered=recovered)
+                ended = await self._steps_to_the_end(job, steps, reports, recovered)
+                await self._finish(ended, reports)
+                summary = ended.summary
+                span.set_attributes(
+                    {"sync.state": ended.state.value, "sync.files": summary.files_transferred, "sync.bytes": summary.bytes_transferred}
+                )
+                if ended.problem:
+                    span.set_status(Status(StatusCode.ERROR, f"{ended.problem.reason.value}: {ended.problem.message}"))
+
+    async def _steps_to_the_end(self, job: Job, steps: Steps, reports: JobReports, recovered: bool) -> Job:
+        try:
+            return await self._steps(job, steps, reports, recovered)
+        except dbos_error.DBOSException:
+            # Another process has taken the workflow over, or somebody removed it: not ours to end.
+            raise
+        except Exception as error:
+            logger.exception("The sync failed inside the coordinator", extra={"job_id": job.job_id})
+            ended = failed(job, _as_problem(error))
+            return settled(ended, await steps.publish(ended))
+
+    async def _steps(self, job: Job, steps: Steps, reports: JobReports, recovered: bool) -> Job:
+        if not recovered:
+            reports.show(ProgressStatus.INITIALIZING)
+        probed = await _step("probe", steps.probe)
+        folders, processed = [Outcome(stopped=True)], Outcome(stopped=True)
+        if not probed.problem and not probed.stopped:
+            reports.plan(len(probed.units))
+            folders = await self._folders(job.job_id, steps, probed.units)
+            if all(not folder.problem and not folder.stopped for folder in folders):
+                processed = await _step("processing", steps.processing)
+
+        async def conclude() -> Json:
+            return job_to_json(await steps.conclude(folders, (probed, processed)))
+
+        ended = job_from_json(await DBOS.run_step_async({"name": "conclude"}, conclude))
+        crash.point("coordinator.before_publish")
+
+        async def publish() -> Outcome:
+            return await steps.publish(ended)
+
+        told = await _step("publish", publish)
+        crash.point("coordinator.after_publish")
+        return settled(ended, told)
+
+    async def _folders(self, job_id: str, steps: Steps, units: Sequence[bytes]) -> list[Outcome]:
+        """One step a unit, several at once."""
+        free = asyncio.Semaphore(UNITS_AT_ONCE)
+        done: list[Outcome] = []
+
+        async def one(reserved: StepReservation, folder: bytes) -> Outcome:
+            async def body() -> Json:
+                return (await steps.folder(folder)).to_json()
+
+            async with free:
+                outcome = Outcome.from_json(await reserved.run_async({"name": "folder"}, body))
+            crash.point("coordinator.after_unit")
+            done.append(outcome)
+            await self._store.advance(job_id, total(done))
+            return outcome
+
+        # All of them now, in the order of the units: see the module's docstring.
+        reserved = [DBOS.reserve_step() for _ in units]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(step, folder)) for step, folder in zip(reserved, units, strict=True)]
+        return [task.result() for task in tasks]
+
+    async def _finish(self, ended: Job, reports: JobReports) -> None:
+        """The job's row first, then everybody else: who hears of the end finds it there."""
+        crash.point("coordinator.before_terminal")
+        await self._store.finish(ended.job_id, ended.state, ended.end_time, ended.summary, ended.problem)
+        crash.point("coordinator.after_terminal")
+        self._endings.announce(ended.job_id)
+        reports.end(ended)
+        logger.info("The sync has ended: %s", ended.state.value, extra={"job_id": ended.job_id, "state": ended.state.value})
+
+    async def _give_up(self, job: Job, status: str) -> None:
+        """Ends a job that no workflow will end any more."""
+        logger.error("The workflow of job %s ended as %s and left the job behind", job.job_id, status)
+        error = MediasyncError(Reason.INTERNAL, f"the job was given up after it failed again and again ({status.lower()})")
+        with bound(job.sync_id):
+            async with self._reporter(job.sync_id) as reporter:
+                reports = JobReports(reporter, job)
+                ended = failed(job, error)
+                steps = Steps(self._peers, self._patience, reports, job, asyncio.Event(), recovered=True)
+                await self._finish(settled(ended, await steps.publish(ended)), reports)
+
+
+async def _step(name: str, work: Callable[[], Any]) -> Outcome:
+    async def body() -> Json:
+        outcome: Outcome = await work()
+        return outcome.to_json()
+
+    return Outcome.from_json(await DBOS.run_step_async({"name": name}, body))
+
+
+@contextmanager
+def _joined(carrier: Mapping[str, str]) -> Iterator[None]:
+    """Everything inside belongs to the trace of the one who asked for the job, also after a recovery."""
+    token = otel_context.attach(propagation.extract(carrier.items()))
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
+
+
+def _as_problem(error: Exception) -> MediasyncError:
+    if isinstance(error, BaseExceptionGroup):
+        error = next((inner for inner in error.exceptions if isinstance(inner, MediasyncError)), error)
+    if isinstance(error, MediasyncError):
+        return error
+    return MediasyncError(Reason.INTERNAL, f"the sync failed inside the coordinator ({type(error).__name__})")
+
+
+def _wal_engine(path: Path) -> sa.Engine:
+    """DBOS's database. A power cut may lose the newest steps, which then run again; our own store has the jobs."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    engine = sa.create_engine(f"sqlite:///{path}")
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA busy_timeout=30000")
+        connection.execute("PRAGMA foreign_keys=ON")
+        # Writers take the lock when they begin: upgrading a read lock later fails without waiting.
+        connection.isolation_level = "IMMEDIATE"
+
+    return engine
+
+
+def _destroy() -> None:
+    DBOS.destroy(destroy_registry=True)
