@@ -38,19 +38,6 @@ class LocalServices:
     ephemeral: bool
     _control: ControlClient | None = None
 
-    async def wait_held_by_jobs(self, timeout: float = 2.0) -> None:
-        """Waits until the coordinator keeps them alive for its jobs, so that a command may leave its job behind. Returns after
-        `timeout` seconds in any case: a job that has ended already needs nobody."""
-        if self._control is None or not self.ephemeral:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while True:
-                    holds = (await self._control.ask({"op": "status"})).get("holds")
-                    if isinstance(holds, dict) and holds.get("jobs"):
-                        return
-                    await asyncio.sleep(0.02)
-
     async def release(self) -> None:
         """Lets go of them. Waits, bounded, for their end when nobody else uses them."""
         control, self._control = self._control, None

@@ -77,7 +77,6 @@ async def test_a_running_supervisor_is_used_and_left_alone(home: Home) -> None:
                 await asyncio.sleep(0.01)
             async with local_services(home, command=("/bin/false",)) as services:
                 assert not services.ephemeral
-                await services.wait_held_by_jobs()
         assert (home.run / SOCKET_NAME).exists()
         assert process.returncode is None
     finally:
@@ -128,10 +127,9 @@ async def test_an_interrupted_command_lets_go_of_its_services(home: Home) -> Non
 
 async def test_a_job_that_is_left_behind_keeps_the_services(home: Home) -> None:
     async with asyncio.timeout(30):
-        async with local_services(home, command=EPHEMERAL) as services:
+        async with local_services(home, command=EPHEMERAL):
             jobs = await ControlClient.connect(str(home.run / SOCKET_NAME))
             await jobs.ask({"hold": "jobs"})
-            await services.wait_held_by_jobs()
         assert (await jobs.ask({"op": "status"}))["holds"] == {"client": 0, "jobs": 1}
         assert (await jobs.ask({"op": "release"}))["ending"]
         await jobs.wait_closed()

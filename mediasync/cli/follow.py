@@ -1,0 +1,92 @@
+"""Following a job in the foreground. The first Ctrl-C cancels the job and waits for its end, the second leaves at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING
+
+from mediasync.errors import ExitCode
+from mediasync.model import Job, JobProgress
+
+if TYPE_CHECKING:
+    from mediasync.cli.display import Display
+    from mediasync.client import JobHandle
+
+
+async def follow(job: JobHandle, display: Display, interrupt: Interrupt, on_progress: Callable[[JobProgress], None] | None = None) -> Job:
+    """Shows the job's progress until it has ended."""
+    with display:
+        interrupt.job_started(job.cancel, display)
+        async for progress in job.watch():
+            display.update(progress)
+            if on_progress:
+                on_progress(progress)
+    return await job.result()
+
+
+class Interrupt:
+    """What SIGINT and SIGTERM do while a command follows a job. Before the job has started they end the command."""
+
+    def __init__(self) -> None:
+        self._main = asyncio.current_task()
+        self._cancel: Callable[[], Awaitable[None]] | None = None
+        self._display: Display | None = None
+        self._count = 0
+        self._ended_with: int | None = None
+        self._cancelling: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def handled(self) -> Iterator[Interrupt]:
+        """Takes the signals while inside."""
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            yield self
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def job_started(self, cancel: Callable[[], Awaitable[None]], display: Display) -> None:
+        """From now on the first signal cancels the job."""
+        self._cancel, self._display = cancel, display
+
+    def job_ended(self, exit_code: int) -> None:
+        """The job has ended and was reported; from now on a signal only hurries the way out."""
+        self._ended_with = exit_code
+
+    def _on_signal(self) -> None:
+        self._count += 1
+        if self._count > 1 or self._ended_with is not None:
+            self._leave()
+        elif self._cancel is None:
+            assert self._main is not None
+            self._main.cancel()
+        else:
+            assert self._display is not None
+            self._display.say("Cancelling; what has landed stays. Ctrl-C again leaves at once.")
+            self._cancelling = asyncio.ensure_future(self._cancel_job())
+
+    async def _cancel_job(self) -> None:
+        assert self._cancel is not None
+        try:
+            await self._cancel()
+        except Exception:
+            # The watch meets the same trouble and tells it; let it, by ending the wait.
+            assert self._main is not None
+            self._main.cancel()
+
+    def _leave(self) -> None:
+        """Ends the process here and now. The job, if it was asked to stop, does so without us, and the services after it."""
+        if self._display is not None and self._ended_with is None:
+            self._display.__exit__(None, None, None)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(ExitCode.CANCELLED if self._ended_with is None else self._ended_with)

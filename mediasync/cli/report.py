@@ -1,0 +1,125 @@
+"""What a job came to: for people, for machines, and as an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mediasync.cli import output
+from mediasync.errors import CATALOG, ExitCode
+from mediasync.model import MAX_PROBLEMS, Job, JobState, Problem
+from mediasync.paths import display
+
+_SHOWN_PROBLEMS = 5
+_VERDICTS = {
+    JobState.PENDING: ("…", "", "is waiting to start"),
+    JobState.RUNNING: ("…", "", "is under way"),
+    JobState.COMPLETE: ("✓", "green", "complete"),
+    JobState.COMPLETE_WITH_ERRORS: ("!", "yellow", "complete, but some files failed"),
+    JobState.FAILED: ("✗", "red", "failed"),
+    JobState.CANCELLED: ("✗", "yellow", "cancelled; what had landed stays"),
+}
+
+
+def exit_code(job: Job) -> ExitCode:
+    """What a command that waited for the job ends with."""
+    match job.state:
+        case JobState.COMPLETE_WITH_ERRORS:
+            return ExitCode.SOME_FILES_FAILED
+        case JobState.CANCELLED:
+            return ExitCode.CANCELLED
+        case JobState.FAILED:
+            return CATALOG[job.problem.reason].exit_code if job.problem else ExitCode.BUG
+        case _:
+            return ExitCode.DONE
+
+
+def sync_result(job: Job) -> dict[str, Any]:
+    """The one JSON object of `mediasync sync --json`. What failed the job as a whole comes first among the errors and has no path."""
+    summary = job.summary
+    problems = ((job.problem,) if job.problem else ()) + tuple(summary.problems)
+    return {
+        "job_id": job.job_id,
+        "sync_id": job.sync_id,
+        "state": job.state.value,
+        "files_transferred": summary.files_transferred,
+        "bytes_transferred": summary.bytes_transferred,
+        "files_unchanged": summary.files_unchanged,
+        "files_filtered": summary.files_filtered,
+        "files_unsettled": summary.files_unsettled,
+        "files_failed": summary.files_failed,
+        "duration_seconds": round(summary.duration_seconds, 3),
+        "errors": [_problem_json(problem) for problem in problems[:MAX_PROBLEMS]],
+        "errors_total": summary.problems_total + (1 if job.problem else 0),
+    }
+
+
+def print_result(job: Job, as_json: bool) -> ExitCode:
+    """Tells what a job that has ended came to, and returns what the command ends with."""
+    if as_json:
+        output.print_json(sync_result(job))
+    else:
+        print_summary(job)
+    if job.problem:
+        output.print_error(job.problem.as_error())
+    return exit_code(job)
+
+
+def print_summary(job: Job, *, all_problems: bool = False) -> None:
+    """What the job did, readable to somebody who sees it for the first time."""
+    summary = job.summary
+    sign, colour, words = _VERDICTS[job.state]
+    took = f" in {output.span(summary.duration_seconds)}" if summary.duration_seconds else ""
+    output.line(f"{output.style(sign, colour, bold=True)} {output.style('Sync ' + words, bold=True)}{took}")
+    output.pairs([("from", job.spec.source.label), ("to", job.spec.dest_path)])
+    rows: list[tuple[str, object]] = [
+        ("transferred", f"{output.count(summary.files_transferred, 'file')}, {output.size(summary.bytes_transferred)}"),
+        ("unchanged", f"{output.count(summary.files_unchanged, 'file')}, taken earlier"),
+    ]
+    rows += [
+        (label, f"{output.count(number, 'file')}{meaning}")
+        for label, number, meaning in (
+            ("unsettled", summary.files_unsettled, ", still being written; a later sync takes them"),
+            ("skipped", summary.files_filtered, ", not results (temporary names, links)"),
+            ("vanished", summary.files_vanished, ", gone at the source; the library keeps them"),
+            ("damaged", summary.files_invalid, ", in the library, but their content is not what the name says"),
+            ("failed", summary.files_failed, ""),
+        )
+        if number
+    ]
+    output.pairs(rows)
+    print_problems(summary.problems, summary.problems_total, job, MAX_PROBLEMS if all_problems else _SHOWN_PROBLEMS)
+
+
+def print_problems(problems: Sequence[Problem], total: int, job: Job, limit: int = _SHOWN_PROBLEMS) -> None:
+    """The first problems, and what to do about each."""
+    for problem in problems[:limit]:
+        where = f"{display(problem.path)}: " if problem.path is not None else ""
+        output.line(f"  {output.style('✗', 'red')} {where}{problem.message}")
+        if problem.remedy:
+            output.line(f"    {output.style('→', 'cyan')} {problem.remedy}")
+    shown = len(problems[:limit])
+    if total > shown:
+        hint = f": mediasync jobs show {job.job_id}" if shown < len(problems) else ""
+        output.line(f"  … and {output.count(total - shown, 'more problem')}{hint}")
+
+
+def job_json(job: Job) -> dict[str, Any]:
+    """A job as `mediasync jobs` shows it to machines."""
+    return {
+        "job_id": job.job_id,
+        "sync_id": job.sync_id,
+        "state": job.state.value,
+        "source": job.spec.source.label,
+        "dest_path": job.spec.dest_path,
+        "folders": [display(folder) for folder in job.spec.folders],
+        "create_time": job.create_time,
+        "start_time": job.start_time,
+        "end_time": job.end_time,
+        **{key: value for key, value in sync_result(job).items() if key not in ("job_id", "sync_id", "state")},
+    }
+
+
+def _problem_json(problem: Problem) -> dict[str, Any]:
+    path = display(problem.path) if problem.path is not None else None
+    return {"path": path, "reason": problem.reason.value, "message": problem.message}
