@@ -51,7 +51,7 @@ def trace(
     total = max(span.end_ns for span in spans) - spans[0].start_ns
     services = len({span.service for span in spans})
     traces = len({span.trace_id for span in spans})
-    console.print(f"{len(spans)} spans in {services} services and {_count(traces, 'trace')}, {_duration(total)}")
+    console.print(f"{_count(len(spans), 'span')} in {_count(services, 'service')} and {_count(traces, 'trace')}, {_duration(total)}")
 
 
 def _table(shown: Sequence[Row]) -> Table:

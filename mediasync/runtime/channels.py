@@ -48,7 +48,8 @@ def open_channel(address: str) -> grpc.aio.Channel:
 
     Every call carries the current trace, baggage and an `x-request-id`, and has a client span that ends when the call does, also
     when it is cancelled. A unary call without a timeout gets one of 60 s. Calls to a service that is down fail at once with
-    UNAVAILABLE unless they are made with `wait_for_ready=True` (and a timeout). Cancel a stream that you leave before its end.
+    UNAVAILABLE unless they are made with `wait_for_ready=True` (and a timeout). Cancel a stream that you leave before its end: gRPC
+    does not do it for you when it is dropped.
     """
     return _Channel(grpc.aio.insecure_channel(address, options=_OPTIONS))
 

@@ -15,19 +15,22 @@ from mediasync.runtime.home import Home
 
 
 @dataclass
-class _Armed:
+class Armed:
+    """A point to die at, once it was passed often enough."""
+
     point: str
     passes_left: int
 
 
-def _read(text: str) -> _Armed | None:
+def parse(text: str) -> Armed | None:
+    """What `MEDIASYNC_CRASH_AT` says."""
     if not text:
         return None
     point_name, _, count = text.partition(":")
-    return _Armed(point_name, int(count) if count.isdecimal() and int(count) > 0 else 1)
+    return Armed(point_name, int(count) if count.isdecimal() and int(count) > 0 else 1)
 
 
-_armed = _read(os.environ.get("MEDIASYNC_CRASH_AT", ""))
+_armed = parse(os.environ.get("MEDIASYNC_CRASH_AT", ""))
 
 
 def point(name: str) -> None:

@@ -117,7 +117,7 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(executor, context.run, self._transact, work, options)
 
     def _transact(self, work: Work[T], options: dict[str, Any]) -> T:
-        with _file_errors(self.path):
+        with _file_errors(self.path, reading=not options):
             connection = self._connection(options)
             with connection.begin():
                 return work(connection)
@@ -209,14 +209,15 @@ def _raw(connection: sqlalchemy.Connection) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
+def _file_errors(path: Path, *, reading: bool = False) -> Iterator[None]:
     """What is wrong with the file or the disk becomes DATA_FOLDER_UNUSABLE; mistakes of a statement pass as they are."""
     try:
         yield
     except (sqlalchemy.exc.DBAPIError, sqlite3.Error) as error:
         original = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
         name = getattr(original, "sqlite_errorname", None) or ""
-        if not name.startswith(_FILE_ERRORS):
+        if not name.startswith(_FILE_ERRORS) or (reading and name == "SQLITE_READONLY"):
+            # The latter is work given to `read` that writes: a mistake of ours.
             raise
         raise MediasyncError(Reason.DATA_FOLDER_UNUSABLE, f"The database {path} cannot be used: {original}", _cure(name, path)) from error
     except OSError as error:
