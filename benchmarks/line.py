@@ -1,8 +1,10 @@
-"""A long line on loopback: a TCP proxy with a round trip and a rate, run as a process of its own so that it costs the measured programs nothing.
+"""A long line on loopback: a TCP proxy with a round trip and a rate, run as a process of its own so that it costs the measured
+programs nothing.
 
     python -m benchmarks.line --to 127.0.0.1:2222 --round-trip-ms 100 --rate-mbit 1000
 
-prints the port it listens on. All connections share the rate, each direction has its own; bytes leave half a round trip after their turn came.
+prints the port it listens on. All connections share the rate, each direction has its own; bytes leave half a round trip after
+their turn came.
 """
 
 from __future__ import annotations

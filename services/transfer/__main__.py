@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from mediasync.sources.factory import open_source
@@ -19,7 +20,8 @@ from services.transfer.schema import MIGRATIONS
 from services.transfer.servicer import TransferServicer
 from services.transfer.worker import TransferWorker
 
-_PARALLEL_PROCESSING = 2
+# They are nice to the transfer, so that all processors may be theirs once it is done; each holds some 20 MB while it works.
+_PIPELINE_PROCESSES = min(4, os.cpu_count() or 1)
 _PUBLISH_SECONDS = 30.0
 
 
@@ -30,7 +32,7 @@ async def wire(service: Service) -> None:
     queues = QueueStore(database)
     worker = TransferWorker(database, service.home.path, lambda spec: open_source(spec, home=service.home.path))
     service.on_stop(worker.close)
-    pipeline = PipelineWorker()
+    pipeline = PipelineWorker(processes=_PIPELINE_PROCESSES)
     service.on_stop(pipeline.close)
     events = events_pb2_grpc.EventsStub(service.channel("ingest"))
 
@@ -40,7 +42,7 @@ async def wire(service: Service) -> None:
             await events.Publish(request, timeout=_PUBLISH_SECONDS)
 
     settled = Notice()
-    processor = Processor(queues, pipeline, committed=worker.committed, progressed=settled, parallel=_PARALLEL_PROCESSING)
+    processor = Processor(queues, pipeline, committed=worker.committed, progressed=settled, parallel=_PIPELINE_PROCESSES)
     publisher = OutboxPublisher(queues, publish, written=(worker.committed, settled), emptied=settled)
     service.spawn(processor.run(), "processing")
     service.spawn(publisher.run(), "outbox")
