@@ -2,65 +2,63 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from mediasync.cli.arguments import AsJson, Config
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from mediasync.config import Configuration, Examination, Setting
 
 app = typer.Typer(no_args_is_help=True, help="Check and show the configuration.")
 
-ConfigFile = Annotated[
-    str,
-    typer.Option(
-        "--config", metavar="FILE", help="The configuration file [default: $MEDIASYNC_CONFIG, else ~/.config/mediasync/config.yaml]."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
-
 
 @app.command()
-def check(config: ConfigFile = "", as_json: AsJson = False) -> None:
+def check(config: Config = None, as_json: AsJson = False) -> None:
     """List every mistake, or else what is in force and what this version does not do yet. Exit code 2 on mistakes.
 
     Example: mediasync config check --config ./mediasync.yaml
     """
+    from mediasync.cli import output
     from mediasync.config import examine, load
 
     found = examine(config)
     if as_json:
-        _print_json(_check_document(found))
+        output.print_json(_check_document(found))
         raise typer.Exit(0 if found.configuration else 2)
     # Raises the mistakes, which are told as any error is.
     configuration = found.configuration or load(config)
     file = _file(configuration)
-    typer.echo(f"{file}: no mistakes" if file else _no_file(config))
+    output.line(f"{file}: no mistakes" if file else _no_file(config))
     written = _written(configuration)
     _print_group("In force", (setting for setting in written if setting.in_force))
     _print_group("Not yet in force", (setting for setting in written if not setting.in_force))
     for note in _notes(configuration):
-        typer.echo(f"\nNote: {note}")
+        output.line(f"\nNote: {note}")
 
 
 @app.command()
-def show(config: ConfigFile = "", as_json: AsJson = False) -> None:
+def show(config: Config = None, as_json: AsJson = False) -> None:
     """Show the effective configuration, and where each value comes from. Secrets are masked.
 
     Example: mediasync config show --json
     """
+    from mediasync.cli import output
     from mediasync.config import load
 
     configuration = load(config)
     file = _file(configuration)
     if as_json:
-        _print_json({"file": file, "settings": [_row(setting) for setting in configuration.settings]})
+        output.print_json({"file": file, "settings": [_row(setting) for setting in configuration.settings]})
         return
-    typer.echo(f"# {file or _no_file(config)}")
-    _print_columns([(f"{setting.key} = {_text(setting.value)}", _origin(setting)) for setting in configuration.settings])
+    if not file:
+        output.note(_no_file(config))
+    rows = [(setting.key, _origin(setting), _text(setting.value)) for setting in configuration.settings]
+    output.table(["key", "from", "value"], rows)
 
 
 @app.command()
@@ -71,11 +69,13 @@ def example(as_json: AsJson = False) -> None:
     """
     from importlib.resources import files
 
+    from mediasync.cli import output
+
     text = files("mediasync.config").joinpath("example.yaml").read_text("utf-8")
     if as_json:
-        _print_json({"yaml": text})
+        output.print_json({"yaml": text})
     else:
-        typer.echo(text, nl=False)
+        output.line(text.removesuffix("\n"))
 
 
 def _check_document(found: Examination) -> dict[str, object]:
@@ -121,7 +121,7 @@ def _shown(path: Path) -> str:
     return display(os.fsencode(path))
 
 
-def _no_file(config: str) -> str:
+def _no_file(config: Path | None) -> str:
     from mediasync.config import locate
 
     return f"there is no {_shown(locate(config)[0])}; defaults and environment apply"
@@ -136,33 +136,26 @@ def _notes(configuration: Configuration) -> list[str]:
 
 
 def _print_group(title: str, settings: Iterable[Setting]) -> None:
+    from mediasync.cli import output
+
     rows = [
         (f"line {setting.line}" if setting.line else setting.origin, f"{setting.key} = {_text(setting.value)}", setting.note)
         for setting in settings
     ]
-    if rows:
-        typer.echo("\n" + typer.style(title, bold=True))
-        _print_columns(rows, indent="  ")
+    if not rows:
+        return
+    # A very long value must not push every other line's end off the screen.
+    widths = [min(60, max(map(len, column))) for column in zip(*rows, strict=True)]
+    output.line(f"\n{output.style(title, bold=True)}")
+    for row in rows:
+        output.line("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _origin(setting: Setting) -> str:
     return f"{setting.origin} (not yet in force)" if not setting.in_force else setting.origin
 
 
-def _print_columns(rows: Sequence[tuple[str, ...]], indent: str = "") -> None:
-    # A very long value must not push every other line's end off the screen.
-    widths = [min(60, max(len(row[place]) for row in rows)) for place in range(len(rows[0]))] if rows else []
-    for row in rows:
-        typer.echo((indent + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))).rstrip())
-
-
 def _text(value: object) -> str:
     import json
 
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
-
-
-def _print_json(document: object) -> None:
-    import json
-
-    typer.echo(json.dumps(document, ensure_ascii=False, indent=2))

@@ -69,7 +69,8 @@ class Configuration:
     """The effective configuration.
 
     A source without a destination of its own has `media_base` as `dest_path`, and an empty one where that is not set either:
-    the caller must then be told one. `folders` of a source are empty unless they are set, which means those of its type.
+    the caller must then be told one. A source's port, user, root and folders are empty unless they are set: what its type brings is filled
+    in where the source is connected to, below what `~/.ssh/config` says.
     """
 
     sources: Mapping[str, SyncSpec] = field(default_factory=dict)
@@ -155,8 +156,9 @@ class _Resolver:
         path = keys["source"]
         self._show((*path, "type"), connection.type, SourceType.SSH)
         self._show((*path, "host"), connection.host)
-        self._show((*path, "port"), connection.port, profile.port or None, from_type)
-        self._show((*path, "user"), connection.user, profile.user or None, from_type)
+        # The type's port and user count below ~/.ssh/config, which only the source itself looks into when it connects.
+        self._show((*path, "port"), connection.port, profile.port or None, f"{from_type}, unless ~/.ssh/config has one")
+        self._show((*path, "user"), connection.user, profile.user or None, f"{from_type}, unless ~/.ssh/config has one")
         self._show((*path, "path"), connection.path, profile.roots or None, f"{from_type}, the first that exists")
         for key in schema.Connection.model_fields:
             if key not in ("type", "host", "port", "user", "path"):
@@ -166,8 +168,8 @@ class _Resolver:
         identity = connection.identity_files or ((connection.identity_file,) if connection.identity_file else ())
         ssh = SshConnection(
             host=connection.host,
-            port=connection.port or profile.port,
-            user=connection.user or profile.user,
+            port=connection.port or 0,
+            user=connection.user or "",
             identity_files=tuple(str(item) for item in identity),
             known_hosts_files=tuple(str(item) for item in connection.known_hosts or ()),
             accept_new_host_key=bool(connection.accept_new_host_key),

@@ -17,7 +17,7 @@ from mediasync.suggest import did_you_mean, nearest
 
 PREFIX = "MEDIASYNC_"
 PROCESS_VARIABLES = frozenset(
-    PREFIX + name for name in ("CONFIG", "CRASH_AT", "HOME", "LISTEN", "LOG_LEVEL", "READY_FD", "SUPERVISED", "COORDINATOR")
+    PREFIX + name for name in ("CONFIG", "CRASH_AT", "DEBUG", "HOME", "LISTEN", "LOG_LEVEL", "READY_FD", "SUPERVISED")
 )
 """Variables that speak to a process, not to the configuration; and `MEDIASYNC_<SERVICE>_ADDRESS`."""
 _ADDRESS = re.compile(r"MEDIASYNC_[A-Z]+_ADDRESS")

@@ -83,13 +83,13 @@ class SyncConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_enum_values=False, validate_default=False)
 
     source_type: SourceType = SourceType.SSH
-    """`forge`, `comfyui`, `vastai` or `ssh`; brings port, user, path and folders where they are not given."""
+    """`forge`, `comfyui`, `vastai` or `ssh`; brings port, user, path and folders where nothing else says them."""
     source_host: f.Host
     """Host name, address, or an alias of `~/.ssh/config`."""
     source_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """SSH port; None for the type's, else the one of `~/.ssh/config`, else 22."""
+    """SSH port; None for the one of `~/.ssh/config`, else the type's, else 22."""
     source_user: f.User | None = None
-    """Login name; None for the type's, else the one of `~/.ssh/config`."""
+    """Login name; None for the one of `~/.ssh/config`, else the type's."""
     source_path: RemotePath = ""
     """Folder at the source, absolute or below `~/`; empty for the type's."""
     dest_path: LocalPath = ""
@@ -141,7 +141,6 @@ class SyncConfig(BaseModel):
 
     def to_spec(self, environ: Mapping[str, str] = os.environ) -> SyncSpec:
         """The same as plain data, paths made absolute. Raises MediasyncError with INVALID_ARGUMENT when no destination is known."""
-        profile = PROFILES[self.source_type]
         destination = self.dest_path or environ.get("MEDIA_BASE", "")
         if not destination:
             message = "dest_path is missing, and MEDIA_BASE is not set either"
@@ -151,8 +150,8 @@ class SyncConfig(BaseModel):
             source=SourceSpec(
                 connection=SshConnection(
                     host=self.source_host,
-                    port=self.source_port or profile.port,
-                    user=self.source_user or profile.user,
+                    port=self.source_port or 0,
+                    user=self.source_user or "",
                     identity_files=tuple(str(f.local_path(path, working)) for path in self.identity_file),
                     known_hosts_files=tuple(str(f.local_path(path, working)) for path in self.known_hosts),
                     accept_new_host_key=self.accept_new_host_key,

@@ -40,7 +40,8 @@ def is_url(text: str) -> bool:
 
 
 def parse_source_url(url: str, source_type: SourceType = SourceType.SSH) -> SourceSpec:
-    """The source that `url` describes. Its type brings port and user where the URL has none, and the root where it has no path.
+    """The source that `url` describes. What the URL leaves open is empty: `~/.ssh/config` and the type fill it in. A type that has
+    no folder of its own needs a path.
 
     Raises MediasyncError with INVALID_ARGUMENT, whose message says how it should be written.
     """
@@ -54,10 +55,9 @@ def parse_source_url(url: str, source_type: SourceType = SourceType.SSH) -> Sour
     authority, slash, path = rest.partition("/")
     user, host, port = _authority(url, authority)
     root = _root(url, slash + path)
-    profile = PROFILES[source_type]
-    if not root and not profile.roots:
+    if not root and not PROFILES[source_type].roots:
         raise _wrong(url, f"{_shown(url)} has no path; write the folder that holds the pictures behind the host, as in {_FORM}")
-    return SourceSpec(SshConnection(host, port or profile.port, user or profile.user), root, source_type)
+    return SourceSpec(SshConnection(host, port, user), root, source_type)
 
 
 def _authority(url: str, authority: str) -> tuple[str, str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,9 @@ def test_show_prints_every_value_with_where_it_comes_from_and_no_secret(file: Pa
     file.write_text(RIGHT)
     result = run("show", "--config", file, env={"MEDIA_BASE": "/media"})
     assert result.exit_code == 0
-    rows = {line.split(" = ")[0]: line.split("  ")[-1].strip() for line in result.stdout.splitlines()[1:]}
+    rows = {key: origin for key, origin, _ in (re.split(" {2,}", line) for line in result.stdout.splitlines()[1:])}
     assert rows["media_base"] == "MEDIA_BASE"
-    assert rows["sources.forge.port"] == "type forge"
+    assert rows["sources.forge.port"] == "type forge, unless ~/.ssh/config has one"
     assert rows["sources.forge.destination"] == "media_base"
     assert rows["sources.forge.retry_attempts"] == "sync.retry_attempts"
     assert rows["sources.forge.host"] == f"{file}:4"

@@ -36,7 +36,7 @@ def test_a_variable_comes_before_the_file(configured: Configured) -> None:
 def test_a_source_can_come_out_of_the_environment_alone(configured: Configured) -> None:
     environ = {f"MEDIASYNC_SOURCES__GPU__{key}": value for key, value in {"TYPE": "vastai", "HOST": "1.2.3.4", "PORT": "4022"}.items()}
     spec = configured("sources:", environ).sources["gpu"]
-    assert (spec.source.name, spec.source.connection.address) == ("gpu", "root@1.2.3.4:4022")
+    assert (spec.source.name, spec.source.connection.address) == ("gpu", "1.2.3.4:4022")
 
 
 def test_the_older_form_can_be_set_by_variables_too(configured: Configured) -> None:

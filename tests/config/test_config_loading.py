@@ -122,11 +122,14 @@ def test_options_below_sync_are_every_sources_defaults_and_its_own_come_first(co
     assert origin(configuration, "sources.a.full_scan") == "default"
 
 
-def test_a_type_brings_port_and_user_and_leaves_root_and_folders_open(configured: Configured) -> None:
-    sources = configured("sources: {f: {type: Forge, host: h}, v: {type: vastai, host: h}}").sources
-    assert sources["f"].source == SourceSpec(SshConnection("h", 2222), b"", SourceType.FORGE, "f")
-    assert sources["v"].source == SourceSpec(SshConnection("h", 0, "root"), b"", SourceType.VASTAI, "v")
+def test_what_a_type_brings_stays_open_so_that_the_ssh_configuration_comes_before_it(configured: Configured) -> None:
+    configuration = configured("sources: {f: {type: Forge, host: h}, v: {type: vastai, host: h}}")
+    sources = configuration.sources
+    assert sources["f"].source == SourceSpec(SshConnection("h"), b"", SourceType.FORGE, "f")
+    assert sources["v"].source == SourceSpec(SshConnection("h"), b"", SourceType.VASTAI, "v")
     assert sources["f"].folders == ()
+    assert origin(configuration, "sources.f.port") == "type forge, unless ~/.ssh/config has one"
+    assert origin(configuration, "sources.v.user") == "type vastai, unless ~/.ssh/config has one"
 
 
 def test_the_destination_is_the_sources_own_else_media_base_else_open(configured: Configured) -> None:

@@ -38,11 +38,10 @@ def test_a_url_is_read(url: str, host: str, port: int, user: str, root: bytes) -
     assert parse_source_url(url) == SourceSpec(SshConnection(host, port, user), root)
 
 
-def test_a_type_brings_what_the_url_leaves_open() -> None:
-    assert parse_source_url("ssh://h", SourceType.FORGE) == SourceSpec(SshConnection("h", 2222), b"", SourceType.FORGE)
-    assert parse_source_url("ssh://h:22/x", SourceType.FORGE).connection.port == 22
-    assert parse_source_url("ssh://h/", SourceType.VASTAI).connection.user == "root"
-    assert parse_source_url("ssh://ann@h/", SourceType.VASTAI).connection.user == "ann"
+def test_a_type_with_folders_of_its_own_needs_no_path_and_what_it_brings_stays_open() -> None:
+    for url in ("ssh://h", "ssh://h/"):
+        assert parse_source_url(url, SourceType.FORGE) == SourceSpec(SshConnection("h"), b"", SourceType.FORGE)
+    assert parse_source_url("ssh://ann@h:22/x", SourceType.VASTAI) == SourceSpec(SshConnection("h", 22, "ann"), b"/x", SourceType.VASTAI)
 
 
 @pytest.mark.parametrize(

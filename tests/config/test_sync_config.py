@@ -75,9 +75,9 @@ def test_it_becomes_a_spec_with_every_value_in_its_place(monkeypatch: pytest.Mon
     )
 
 
-def test_a_type_brings_port_and_user() -> None:
-    assert SyncConfig(source_type="forge", source_host="h", dest_path="/d").to_spec().source.connection.port == 2222
-    assert SyncConfig(source_type="vastai", source_host="h", dest_path="/d").to_spec().source.connection.user == "root"
+def test_what_a_type_brings_stays_open_so_that_the_ssh_configuration_comes_before_it() -> None:
+    spec = SyncConfig(source_type="vastai", source_host="h", dest_path="/d").to_spec()
+    assert spec == SyncSpec(SourceSpec(SshConnection("h"), b"", SourceType.VASTAI), "/d", (), SyncOptions())
 
 
 def test_without_a_destination_media_base_is_it_and_without_that_it_is_an_error() -> None:
