@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from mediasync.config import load
 from mediasync.runtime.service import Service, run_service
 from mediasync.storage.database import Database
@@ -19,15 +17,15 @@ from services.ingest.subscriptions import Subscriptions
 
 async def wire(service: Service) -> None:
     """Opens the log, hosts the catalog, takes up the subscriptions, serves."""
-    fixed = [Subscription("catalog", service.home.address_of("catalog"), fixed=True), *_configured()]
-    if not os.environ.get("MEDIASYNC_CATALOG_ADDRESS"):
+    catalog_address = service.home.address_of("catalog")
+    if catalog_address == service.home.socket_address("catalog"):
         await _host_catalog(service)
     database = Database.open(service.home.database_url("ingest"), MIGRATIONS, durable=True)
     service.on_stop(database.close)
     store = EventStore(database)
     log = await EventLog.open(store)
     subscriptions = Subscriptions(store, log, GrpcSubscriber)
-    await subscriptions.load(fixed)
+    await subscriptions.load([Subscription("catalog", catalog_address, fixed=True), *_configured()])
     service.on_stop(subscriptions.close)
     service.spawn(subscriptions.run(), "deliveries")
     service.add(add_EventsServicer_to_server, EventsServicer(log, subscriptions), "mediasync.v1.Events")

@@ -106,7 +106,7 @@ class CatalogServicer(CatalogBase):
         found = await self._store.get(request.library_path, request.library_root)
         if found is None:
             where = f" in {request.library_root}" if request.library_root else ""
-            raise MediasyncError(Reason.FILE_NOT_FOUND, f"the catalog has no file {display(request.library_path)!r}{where}")
+            raise MediasyncError(Reason.FILE_NOT_FOUND, f"the catalog has no file {display(request.library_path)}{where}")
         return pb.CatalogGetResponse(file=file_to_pb(*found))
 
 
