@@ -1,0 +1,117 @@
+"""What is refused, and that every wrong field is named at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from mediasync.errors import MediasyncError, Reason
+from mediasync.model import SourceSpec, SyncOptions, SyncSpec
+from services.coordinator import paging, validation
+from tests.fixtures.coordinator import connection
+
+
+def wrong(**fields: object) -> list[str]:
+    """Names of the wrong fields of a sync that is as it should be, but for `fields`."""
+    spec = SyncSpec(**{"source": SourceSpec(connection()), "dest_path": "/media", **fields})  # type: ignore[arg-type]
+    return [violation.field for violation in validation.check_spec(spec, "spec")]
+
+
+def test_a_sync_as_it_should_be_is_accepted() -> None:
+    full = SourceSpec(connection(port=2222, user="ann", identity_files=("/home/ann/.ssh/id",)), b"~/out\xff", name="my-forge.1")
+    assert wrong(source=full, folders=(b"a", b"b/c", b"b/d\n")) == []
+
+
+@pytest.mark.parametrize("dest_path", ["", "media", "./media", "~/media", "/media\0"])
+def test_a_destination_has_to_be_an_absolute_path(dest_path: str) -> None:
+    assert wrong(dest_path=dest_path) == ["spec.dest_path"]
+
+
+@pytest.mark.parametrize("host", ["", "-oProxyCommand=x", "a b", "a\nb", "x" * 256])
+def test_a_host_has_to_be_a_name(host: str) -> None:
+    assert wrong(source=SourceSpec(connection(host=host))) == ["spec.source.ssh.host"]
+
+
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_a_port_has_to_be_one(port: int) -> None:
+    assert wrong(source=SourceSpec(connection(port=port))) == ["spec.source.ssh.port"]
+
+
+def test_key_files_have_to_be_absolute_paths() -> None:
+    source = SourceSpec(connection(identity_files=("/ok", "id_rsa"), known_hosts_files=("known",), user="-l"))
+    assert wrong(source=source) == ["spec.source.ssh.user", "spec.source.ssh.identity_files[1]", "spec.source.ssh.known_hosts_files[0]"]
+
+
+@pytest.mark.parametrize("name", ["-x", ".x", "a b", "a/b", "ä", "x" * 65])
+def test_a_name_follows_the_rule(name: str) -> None:
+    assert wrong(source=SourceSpec(connection(), name=name)) == ["spec.source.name"]
+
+
+@pytest.mark.parametrize("root", [b"/a\0b", b"/" + b"x" * 4096])
+def test_a_root_has_to_be_a_possible_path(root: bytes) -> None:
+    assert wrong(source=SourceSpec(connection(), root)) == ["spec.source.root"]
+
+
+@pytest.mark.parametrize("folder", [b"", b"/abs", b"a/../b", b".", b"a//b", b"a\0", b"x" * 256])
+def test_i7_a_folder_has_to_stay_below_the_root(folder: bytes) -> None:
+    assert wrong(folders=(b"fine", folder)) == ["spec.folders[1]"]
+
+
+def test_no_folder_is_listed_twice_or_inside_another() -> None:
+    assert wrong(folders=(b"a", b"b", b"a", b"b/c/d", b"bc")) == ["spec.folders[2]", "spec.folders[3]"]
+
+
+def test_a_list_of_folders_is_bounded() -> None:
+    assert wrong(folders=tuple(b"%d" % number for number in range(1001))) == ["spec.folders"]
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (SyncOptions(parallel_transfers=17), "parallel_transfers"),
+        (SyncOptions(parallel_transfers=-1), "parallel_transfers"),
+        (SyncOptions(retry_attempts=-1), "retry_attempts"),
+        (SyncOptions(retry_delay_seconds=-0.5), "retry_delay"),
+        (SyncOptions(settle_seconds=1e9), "settle_time"),
+        (SyncOptions(incomplete_after_seconds=-1), "incomplete_after"),
+    ],
+)
+def test_options_have_to_be_in_their_ranges(options: SyncOptions, field: str) -> None:
+    assert wrong(options=options) == [f"spec.options.{field}"]
+
+
+def test_every_wrong_field_is_named_in_one_error() -> None:
+    spec = SyncSpec(SourceSpec(connection(host="", port=-1)), "relative", (b"..",), SyncOptions(retry_attempts=-1))
+    with pytest.raises(MediasyncError) as refused:
+        validation.require(validation.check_request_id("") + validation.check_spec(spec, "spec"))
+    assert refused.value.reason is Reason.INVALID_ARGUMENT
+    assert [violation.field for violation in refused.value.fields] == [
+        "request_id",
+        "spec.source.ssh.host",
+        "spec.source.ssh.port",
+        "spec.dest_path",
+        "spec.folders[0]",
+        "spec.options.retry_attempts",
+    ]
+    assert all(violation.field in refused.value.message for violation in refused.value.fields)
+
+
+@pytest.mark.parametrize(("request_id", "count"), [("", 1), ("x" * 129, 1), ("x" * 128, 0)])
+def test_a_request_id_has_1_to_128_characters(request_id: str, count: int) -> None:
+    assert len(validation.check_request_id(request_id)) == count
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0, 50), (1, 1), (500, 500), (10_000, 500)])
+def test_a_page_is_bounded(asked: int, given: int) -> None:
+    assert paging.page_size(asked) == given
+
+
+@pytest.mark.parametrize("token", ["x", "!", "ä", paging.encode("")])
+def test_a_page_token_that_nobody_gave_out_is_refused(token: str) -> None:
+    with pytest.raises(MediasyncError) as refused:
+        paging.decode(token)
+    assert [violation.field for violation in refused.value.fields] == ["page_token"]
+
+
+def test_a_negative_page_is_refused() -> None:
+    with pytest.raises(MediasyncError, match="page_size"):
+        paging.page_size(-1)
