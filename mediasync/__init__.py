@@ -1,10 +1,11 @@
 """Forge Media Sync: brings every picture and video out of generators' containers into your library, and never loses one.
 
-    from mediasync import Client, SyncConfig
+from mediasync import Client, SyncConfig
 """
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from mediasync.client import Client as Client
     from mediasync.config import SyncConfig as SyncConfig
     from mediasync.errors import MediasyncError as MediasyncError
+
+# gRPC's C core reads this once, when it is first imported (so it has to be here, ahead of every module of ours). Otherwise it writes to
+# stderr by itself, in a format of its own, what is reported properly by us (an address in use) or is no news (a peer that went away).
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 __version__ = "0.1.0"
 __all__ = ["Client", "MediasyncError", "SyncConfig", "__version__"]

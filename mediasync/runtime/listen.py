@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import os
 import socket
+from urllib.parse import unquote
 
 import grpc.aio
 
@@ -56,7 +57,7 @@ def bind(server: grpc.aio.Server, address: str) -> str:
 def _refused(address: str) -> MediasyncError:
     """Why `address` cannot be listened on. gRPC does not say, so the system is asked once more."""
     if address.startswith("unix:"):
-        return MediasyncError(Reason.DATA_FOLDER_UNUSABLE, f"Cannot listen on the socket {address.removeprefix('unix:')}")
+        return MediasyncError(Reason.DATA_FOLDER_UNUSABLE, f"Cannot listen on the socket {unquote(address.removeprefix('unix:'))}")
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     why = "it cannot be bound"
