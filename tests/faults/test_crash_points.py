@@ -1,0 +1,65 @@
+"""SIGKILL at every named point of every service, in a real sync. The supervisor restarts what died, and the job ends as if nothing had
+happened."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import mediasync
+import services
+from tests.fixtures.installation import Installation
+
+CRASH_POINTS = (
+    "catalog.after_upsert",
+    "coordinator.after_accept",
+    "coordinator.after_publish",
+    "coordinator.after_terminal",
+    "coordinator.after_unit",
+    "coordinator.before_publish",
+    "coordinator.before_step_sync",
+    "coordinator.before_terminal",
+    "ingest.after_append",
+    "ingest.after_delivery",
+    "ingest.before_delivery",
+    "progress.after_store",
+    "progress.before_store",
+    "transfer.after_commit",
+    "transfer.after_intent",
+    "transfer.after_processed",
+    "transfer.after_publish",
+    "transfer.after_rename",
+    "transfer.before_commit",
+    "transfer.before_processed",
+)
+
+
+def test_every_crash_point_in_the_code_is_driven_here() -> None:
+    named = set()
+    for package in (mediasync, services):
+        for path in Path(package.__path__[0]).rglob("*.py"):
+            named |= set(re.findall(r'crash\.point\("([^"]+)"\)', path.read_text()))
+    assert named == set(CRASH_POINTS)
+
+
+@pytest.mark.needs_sshd
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_i5_a_service_killed_at_a_named_point_loses_and_doubles_nothing(installation: Installation, point: str) -> None:
+    for number in range(150):
+        installation.write(f"txt2img-images/2026-11-{number % 3 + 20}/{number:05}.txt")
+    result = installation.sync(MEDIASYNC_CRASH_AT=point)
+    assert (installation.home / "run" / f"crashed.{point}").exists(), "the point was never passed"
+    assert result.code == 0, result.err
+    assert result.json["state"] == "complete"
+    assert (result.json["files_transferred"], result.json["files_failed"]) == (150, 0)
+    assert installation.hashes(installation.library) == installation.hashes(installation.source)
+    with closing(sqlite3.connect(installation.home / "catalog.db")) as catalog:
+        assert catalog.execute("SELECT count(*), count(DISTINCT library_path) FROM files").fetchone() == (150, 150)
+    again = installation.sync()
+    assert (again.json["files_transferred"], again.json["files_unchanged"]) == (0, 150)
+    assert sorted(path.name for path in (installation.library / ".mediasync").iterdir()) == ["library.json", "staging"]
+    assert list((installation.library / ".mediasync" / "staging").iterdir()) == []
