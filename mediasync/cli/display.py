@@ -56,7 +56,7 @@ def stage(progress: JobProgress) -> str:
 
 def summary_line(progress: JobProgress) -> str:
     """A snapshot in one line."""
-    parts = [f"{progress.percent:3.0f} %  {stage(progress)}"]
+    parts = [f"{progress.percent:3.0f} %  {stage(progress)}" if progress.files_total else stage(progress)]
     if progress.files_total:
         parts.append(f"{progress.files_done:,} of {output.count(progress.files_total, 'file')}")
         parts.append(f"{output.size(progress.bytes_done)} of {output.size(progress.bytes_total)}")

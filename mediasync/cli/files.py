@@ -60,7 +60,7 @@ def list_(
 
 @app.command()
 def show(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="Where it is, relative to the library's folder.")],
+    path: Annotated[str, typer.Argument(help="Where it is, relative to the library's folder.")],
     library: Annotated[str, typer.Option("--library", metavar="FOLDER", help="The library's folder, where there are several.")] = "",
     as_json: AsJson = False,
     coordinator: Coordinator = "",

@@ -133,7 +133,9 @@ def _misused(error: TyperException, as_json: bool) -> int:
         return int(ExitCode.USAGE)
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "mediasync"
-    return _failed(MediasyncError(Reason.INVALID_ARGUMENT, message[0].lower() + message[1:], f"See `{command} --help`."), as_json)
+    return _failed(
+        MediasyncError(Reason.INVALID_ARGUMENT, message[0].lower() + message[1:].rstrip("."), f"See `{command} --help`."), as_json
+    )
 
 
 def _broken(error: Exception, as_json: bool) -> int:

@@ -73,19 +73,18 @@ def print_summary(job: Job, *, all_problems: bool = False) -> None:
     output.line(f"{output.style(sign, colour, bold=True)} {output.style('Sync ' + words, bold=True)}{took}")
     output.pairs([("from", job.spec.source.label), ("to", job.spec.dest_path)])
     rows: list[tuple[str, object]] = [
-        ("transferred", f"{output.count(summary.files_transferred, 'file')}, {output.size(summary.bytes_transferred)}"),
-        ("unchanged", f"{output.count(summary.files_unchanged, 'file')}, taken earlier"),
-    ]
-    rows += [
         (label, f"{output.count(number, 'file')}{meaning}")
         for label, number, meaning in (
+            ("transferred", summary.files_transferred, f", {output.size(summary.bytes_transferred)}"),
+            ("unchanged", summary.files_unchanged, ", taken earlier"),
             ("unsettled", summary.files_unsettled, ", still being written; a later sync takes them"),
             ("skipped", summary.files_filtered, ", not results (temporary names, links)"),
             ("vanished", summary.files_vanished, ", gone at the source; the library keeps them"),
             ("damaged", summary.files_invalid, ", in the library, but their content is not what the name says"),
             ("failed", summary.files_failed, ""),
         )
-        if number
+        # That nothing came is worth a word too, unless the job did not get that far.
+        if number or (label == "transferred" and job.state is not JobState.FAILED)
     ]
     output.pairs(rows)
     print_problems(summary.problems, summary.problems_total, job, MAX_PROBLEMS if all_problems else _SHOWN_PROBLEMS)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Named sources: where files come from.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The source's name.")]
-NameOrUrl = Annotated[str, typer.Argument(metavar="NAME|URL", help=r"A named source, or ssh://\[user@]host\[:port]/path.")]
+NameOrUrl = Annotated[str, typer.Argument(help=r"A named source, or ssh://\[user@]host\[:port]/path.")]
 
 
 @app.command()
@@ -232,6 +232,8 @@ def trust(
     from mediasync.cli.session import configure, connected
     from mediasync.cli.targets import Wishes, check_source, resolve_source
 
+    if "://" in source and "/" not in source.partition("://")[2]:
+        source += "/~"  # only the host is asked, so that the path does not matter
     wishes = Wishes(known_hosts=known_hosts or ())
     check_source(source, wishes)
     configuration = configure(config)

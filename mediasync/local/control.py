@@ -3,7 +3,7 @@
 - `{"op": "status"}` -> `{"supervisor": {…}, "children": [{…}], "holds": {"client": 1, "jobs": 0}}`.
 - `{"op": "ready"}` -> `{"ready": true}` once every child is, or `{"error": {…}}`.
 - `{"hold": "client"}` -> `{"held": true}`. Keeps a supervisor that lives for the length of a command alive until `release`, or until the
-  connection ends.
+  connection ends. `{"held": false}` when it is ending already; the connection closes when it has ended.
 - `{"op": "release"}` -> `{"ending": true}` once the supervisor begins to end because nobody holds it, or `{"ending": false}` if it stays.
 - `{"op": "stop"}` -> `{"stopping": true}`. The connection closes when everything has ended.
 
@@ -55,11 +55,15 @@ class Controlled(Protocol):
     async def ready(self) -> None:
         """Returns once every child is ready; raises MediasyncError when that will not be."""
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it is ending."""
+
     def stop(self) -> None:
         """Begins to end."""
 
-    def holds_changed(self) -> None:
-        """Somebody began or ceased to hold it."""
+    def holds_changed(self, *, lost: bool = False) -> None:
+        """Somebody began or ceased to hold it; `lost` says that a connection just ended."""
 
     async def staying(self) -> bool:
         """Waits until it is decided whether it goes on: at once when somebody holds it."""
@@ -86,16 +90,17 @@ class ControlServer:
             os.unlink(self._path)
         self._server = await asyncio.start_unix_server(self._accept, self._path, limit=_MAX_LINE)
 
-    def refuse_newcomers(self) -> None:
-        """Closes the door; who is connected stays."""
+    def close_door(self) -> None:
+        """Takes no more connections; who is connected stays."""
         if self._server:
             self._server.close()
+            self._server = None
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
 
     async def close(self) -> None:
         """Ends every connection, which tells its client that all has ended."""
-        self.refuse_newcomers()
+        self.close_door()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -112,13 +117,15 @@ class ControlServer:
         except (ConnectionError, ValueError, asyncio.CancelledError):
             pass  # a client that is gone, a line without end, or the supervisor's own end
         finally:
-            self._let_go(held)
+            self._let_go(held, lost=True)
             self._tasks.discard(task)
             writer.close()
 
     async def _answer(self, line: bytes, held: list[str]) -> dict[str, object]:
         request = json.loads(line)
         hold = request.get("hold")
+        if hold in HOLDS and self._controlled.stopping:
+            return {"held": False}
         if hold in HOLDS:
             held.append(hold)
             self.holds[hold] += 1
@@ -142,11 +149,11 @@ class ControlServer:
             case _:
                 return {"error": error_to_json(MediasyncError(Reason.INVALID_ARGUMENT, "the supervisor does not know what it was asked"))}
 
-    def _let_go(self, held: list[str]) -> None:
+    def _let_go(self, held: list[str], *, lost: bool = False) -> None:
         if held:
             self.holds.subtract(held)
             held.clear()
-            self._controlled.holds_changed()
+            self._controlled.holds_changed(lost=lost)
 
 
 class ControlClient:

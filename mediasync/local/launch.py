@@ -106,7 +106,9 @@ async def _attach(home: Home, seconds_left: float) -> LocalServices:
 async def _hold(control: ControlClient, home: Home, seconds_left: float) -> LocalServices:
     try:
         async with asyncio.timeout(seconds_left):
-            await control.ask({"hold": "client"})
+            if not (await control.ask({"hold": "client"}))["held"]:
+                await control.wait_closed()
+                raise ConnectionResetError("the supervisor has ended")
             await control.ask({"op": "ready"})
             status = await control.ask({"op": "status"})
     except TimeoutError:

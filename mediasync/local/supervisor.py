@@ -43,7 +43,9 @@ class EphemeralPolicy:
     unattached_seconds: float = 10.0
     """From its start to the first hold."""
     linger_seconds: float = 0.2
-    """From the last hold's end."""
+    """From the moment that the last holder let go."""
+    lost_seconds: float = 1.0
+    """From the moment that the last holder's connection ended without a word: it may be a coordinator that died, which is seen by then."""
     recovery_seconds: float = 10.0
     """From the moment that a child that died is ready again: a coordinator that was killed takes its hold again when it finds its jobs."""
 
@@ -102,6 +104,7 @@ class Supervisor:
             await asyncio.gather(watch, return_exceptions=True)
             self._journal.info("supervisor ended")
         finally:
+            self._control.close_door()  # while the lock is held: afterwards the socket's name may be another one's
             lock.release()  # before the connections end, so that who waits for that can start the next one
             await self._control.close()
         if self._failure:
@@ -119,7 +122,7 @@ class Supervisor:
                 "ephemeral": self._settings.ephemeral,
                 "home": str(self._settings.home.path),
                 "address": self.address,
-                "stopping": self._stopping.is_set(),
+                "stopping": self.stopping,
             },
             "children": [asdict(child.status()) for child in self.children],
         }
@@ -127,22 +130,27 @@ class Supervisor:
     async def ready(self) -> None:
         """Returns once every child is ready; raises MediasyncError when that will not be."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._all_ready or self._failure or self._stopping.is_set())
+            await self._changed.wait_for(lambda: self._all_ready or self._failure or self.stopping)
         if self._failure:
             raise self._failure
-        if self._stopping.is_set():
+        if self.stopping:
             raise MediasyncError(Reason.SERVICES_UNREACHABLE, "the services were stopped while they were starting")
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it is ending."""
+        return self._stopping.is_set()
 
     def stop(self) -> None:
         """Begins to end."""
         self._stopping.set()
-        self._control.refuse_newcomers()
         self._wake()
 
-    def holds_changed(self) -> None:
-        """Somebody began or ceased to hold it."""
+    def holds_changed(self, *, lost: bool = False) -> None:
+        """Somebody began or ceased to hold it; `lost` says that a connection just ended."""
         if not self._control.held:
-            self._lives_until = time.monotonic() + self._settings.ephemeral_policy.linger_seconds
+            patience = self._settings.ephemeral_policy
+            self._lives_until = time.monotonic() + (patience.lost_seconds if lost else patience.linger_seconds)
         self._wake()
 
     async def staying(self) -> bool:
@@ -150,8 +158,8 @@ class Supervisor:
         if not self._settings.ephemeral:
             return True
         async with self._changed:
-            await self._changed.wait_for(lambda: self._control.held or self._stopping.is_set())
-        return not self._stopping.is_set()
+            await self._changed.wait_for(lambda: self._control.held or self.stopping)
+        return not self.stopping
 
     @property
     def address(self) -> str:
@@ -200,6 +208,10 @@ class Supervisor:
                     await self._changed.wait()
 
     async def _drain(self) -> None:
+        if self._settings.ephemeral and not self._control.held:
+            # No job is active, or the coordinator would hold us: nobody works for anybody, and a command waits for this.
+            await asyncio.gather(*(child.stop() for child in self.children))
+            return
         for child in reversed(self.children):
             await child.stop()
 
@@ -209,7 +221,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._on_signal, number)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self._stopping.is_set():
+        if self.stopping:
             self._journal.warning("asked again to end: killing what still runs", signal=number.name)
             for child in self.children:
                 child.kill()

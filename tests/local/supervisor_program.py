@@ -30,8 +30,8 @@ if __name__ == "__main__":
                 commands,
                 "--ephemeral" in arguments,
                 listen,
-                Policy(0.05, 0.2, 30, 5, 1.0, 3),
-                EphemeralPolicy(patience, 0.1, 0.5),
+                Policy(0.05, 0.2, 30, float(os.environ.get("TEST_READY_SECONDS", "30")), 1.0, 3),
+                EphemeralPolicy(unattached_seconds=patience, linger_seconds=0.1, recovery_seconds=2),
             ),
         )
     )

@@ -190,7 +190,7 @@ async def test_a_child_that_never_gets_ready_is_given_up_after_some_starts(home:
 
 async def test_a_child_that_hangs_while_starting_is_killed(home: Home) -> None:
     (home.path / "progress.silent").touch()
-    async with supervisor(home) as running:
+    async with supervisor(home, environ={"TEST_READY_SECONDS": "1"}) as running:
         control = await running.control()
         status = await control.ask({"op": "status"})
         assert child(status, "progress")["state"] == "starting"
@@ -303,6 +303,18 @@ async def test_an_ephemeral_one_ends_when_its_holder_is_killed(home: Home) -> No
             assert await running.process.wait() == 0
 
 
+async def test_who_comes_while_it_ends_is_told_to_wait(home: Home) -> None:
+    (home.path / "transfer.stubborn").touch()
+    async with supervisor(home) as running:
+        control = await running.ready()
+        await control.ask({"op": "stop"})
+        late = await running.control()
+        assert (await late.ask({"op": "status"}))["supervisor"]["stopping"]
+        assert await late.ask({"hold": "client"}) == {"held": False}
+        async with asyncio.timeout(20):
+            await late.wait_closed()
+
+
 async def test_an_ephemeral_one_that_nobody_attaches_to_ends(home: Home) -> None:
     async with supervisor(home, "--ephemeral", environ={"TEST_UNATTACHED_SECONDS": "0.3"}) as running, asyncio.timeout(20):
         assert await running.process.wait() == 0
@@ -315,9 +327,9 @@ async def test_an_ephemeral_one_outlives_the_restart_of_the_child_that_held_it(h
         pid = child(await control.ask({"op": "status"}), "coordinator")["pid"]
         os.kill(pid, signal.SIGKILL)
         await control.close()  # as the kernel does for the dead coordinator
+        await running.status_until(lambda status: child(status, "coordinator")["restarts"] == 1)
         again = await running.ready()
         await again.ask({"hold": "jobs"})
-        assert child(await again.ask({"op": "status"}), "coordinator")["restarts"] == 1
         async with asyncio.timeout(20):
             assert await again.ask({"op": "release"}) == {"ending": True}
 
