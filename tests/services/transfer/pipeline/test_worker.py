@@ -156,7 +156,7 @@ async def test_a_file_that_takes_too_long_is_given_up_and_its_process_ended(
         facts = await worker.process(make_media("bad.png", picture()), BOTH)
         assert facts.invalid is not None
         assert "more than 2 seconds" in facts.invalid.message
-        assert (await worker.process(make_media("good.png", picture()), BOTH)).width == 48
+        assert worker.pids == ()
     assert (tmp_path / "attempts").read_text().split().count("bad.png") == 1
 
 
@@ -210,6 +210,18 @@ async def test_the_process_ends_when_the_service_that_started_it_is_gone() -> No
     process.stdin.close()
     async with asyncio.timeout(20):
         assert await process.wait() == 0
+
+
+async def test_a_process_whose_service_is_gone_ends_itself_when_a_file_takes_too_long(
+    make_media: Any, faulty: Callable[[str], tuple[str, ...]]
+) -> None:
+    command = faulty("time.sleep(60)")
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(frame(request(make_media("bad.png", picture()), BOTH, -4)))
+    process.stdin.close()  # with its five seconds of grace it has one
+    async with asyncio.timeout(20):
+        assert await process.wait() == -signal.SIGALRM
 
 
 async def test_a_process_that_cannot_be_started_is_an_error_of_ours(make_media: Any) -> None:
