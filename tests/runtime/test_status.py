@@ -18,7 +18,7 @@ errors = st.builds(
     message=texts,
     remedy=texts,
     fields=st.lists(st.builds(FieldViolation, texts, texts), max_size=5).map(tuple),
-    metadata=st.dictionaries(texts.filter(lambda key: key != "remedy"), texts, max_size=5),
+    metadata=st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,40}", fullmatch=True).filter(lambda key: key != "remedy"), texts, max_size=5),
 )
 
 
