@@ -206,7 +206,10 @@ class _Process:
         """Ends it at once."""
         with suppress(ProcessLookupError):
             self._process.kill()
-        await self._process.wait()
+        # One that hangs in the kernel, on a network mount that does not answer, cannot be waited for; it is reaped when it ends.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                await self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
 

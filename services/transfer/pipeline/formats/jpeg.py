@@ -9,6 +9,7 @@ from services.transfer.pipeline.formats.texts import Texts, decode
 
 COMMENT = "comment"
 _MAX_SEGMENTS = 2000
+_MAX_FILL_BYTES = 64
 _START_OF_SCAN, _END, _APP1, _COMMENT = 0xDA, 0xD9, 0xE1, 0xFE
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 
@@ -18,9 +19,11 @@ def read_texts(stream: BinaryIO, texts: Texts) -> None:
     stream.seek(2)
     for _ in range(_MAX_SEGMENTS):
         marker = stream.read(2)
-        while marker == b"\xff\xff":  # fill bytes are allowed before a marker
+        for _ in range(_MAX_FILL_BYTES):  # fill bytes are allowed before a marker
+            if marker != b"\xff\xff":
+                break
             marker = b"\xff" + stream.read(1)
-        if len(marker) < 2 or marker[0] != 0xFF or marker[1] in (_START_OF_SCAN, _END):
+        if len(marker) < 2 or marker[0] != 0xFF or marker[1] in (0xFF, _START_OF_SCAN, _END):
             return
         if marker[1] in _WITHOUT_LENGTH:
             continue

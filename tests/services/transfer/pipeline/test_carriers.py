@@ -128,6 +128,14 @@ def test_a_gif_and_a_jpeg_carry_the_text_in_their_comment(make_media: Any) -> No
     assert find(make_media("a.jpg", picture("JPEG", comment=FORGE_TEXT.encode()))).seed == 3141592653
 
 
+def test_fill_bytes_and_lone_markers_before_a_jpegs_segments_are_passed_over() -> None:
+    plain = jpeg(exif(user_comment=b"ASCII\0\0\0" + FORGE_TEXT.encode()))
+    data = plain[:2] + b"\xff\x01" + b"\xff" * 9 + plain[2:]
+    assert carriers.read_texts(io.BytesIO(data), "image/jpeg").get(tiff.USER_COMMENT) == FORGE_TEXT
+    endless = plain[:2] + b"\xff" * 100_000 + plain[2:]
+    assert len(carriers.read_texts(io.BytesIO(endless), "image/jpeg")) == 0
+
+
 def test_the_extras_tab_adds_its_fields(make_media: Any) -> None:
     upscaled = text_chunk("postprocessing", "Postprocess upscale by: 4, Postprocess upscaler: R-ESRGAN 4x+")
     both = find(make_media("a.png", png(text_chunk("parameters", FORGE_TEXT), upscaled)))

@@ -93,6 +93,25 @@ def test_a_cfg_guider_has_both_texts_and_the_scale() -> None:
     assert (found.sampler, found.scheduler, found.model) == ("SamplerEulerAncestral", "KarrasScheduler", "base")
 
 
+def test_reroutes_between_a_sampler_and_its_parts_are_passed_over() -> None:
+    graph = text_to_image()
+    graph["3"] = node(
+        "SamplerCustomAdvanced", noise=["30", 0], guider=["32", 0], sampler=["99", 0], sigmas=["35", 0], latent_image=["5", 0]
+    )
+    graph |= {
+        "30": node("Reroute", **{"": ["31", 0]}),
+        "31": node("RandomNoise", noise_seed=8),
+        "32": node("Reroute", **{"": ["33", 0]}),
+        "33": node("CFGGuider", model=["34", 0], positive=["6", 0], negative=["7", 0], cfg=2),
+        "34": node("Reroute", **{"": ["4", 0]}),
+        "35": node("Reroute", **{"": ["36", 0]}),
+        "36": node("BasicScheduler", scheduler="beta", steps=15, denoise=1, model=["34", 0]),
+    }
+    found = read(graph)
+    assert (found.seed, found.cfg_scale, found.steps, found.scheduler) == (8, 2.0, 15, "beta")
+    assert (found.model, found.prompt, found.sampler) == ("v1-5-pruned-emaonly", "a glass bottle, galaxy inside", "")
+
+
 def test_sampler_custom_has_seed_and_scale_itself_and_the_rest_in_nodes() -> None:
     graph = text_to_image()
     graph["3"] = node(
