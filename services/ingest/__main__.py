@@ -14,6 +14,9 @@ from services.ingest.subscriber_client import GrpcSubscriber
 from services.ingest.subscribers.catalog import wiring as catalog
 from services.ingest.subscriptions import Subscriptions
 
+CATALOG_BATCH = 500
+"""Each batch costs the catalog one flush to the disk. Nothing waits for a batch to fill, so that a large one delays no event."""
+
 
 async def wire(service: Service) -> None:
     """Opens the log, hosts the catalog, takes up the subscriptions, serves."""
@@ -25,7 +28,7 @@ async def wire(service: Service) -> None:
     store = EventStore(database)
     log = await EventLog.open(store)
     subscriptions = Subscriptions(store, log, GrpcSubscriber)
-    await subscriptions.load([Subscription("catalog", catalog_address, fixed=True), *_configured()])
+    await subscriptions.load([Subscription("catalog", catalog_address, batch_size=CATALOG_BATCH, fixed=True), *_configured()])
     service.on_stop(subscriptions.close)
     service.spawn(subscriptions.run(), "deliveries")
     service.add(add_EventsServicer_to_server, EventsServicer(log, subscriptions), "mediasync.v1.Events")

@@ -35,7 +35,7 @@ from services.ingest.watermark import Watermark
 from services.ingest.window import Pending, Window, in_file_order
 
 MAX_REFUSALS = 20
-"""With the pauses of `backoff` about seven minutes from the first refusal to the dead letter."""
+"""With the pauses of `backoff` five to ten minutes from the first refusal to the dead letter."""
 
 logger = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)

@@ -193,3 +193,18 @@ async def test_a_hash_of_another_kind_is_not_on_record(ingest: Ingest) -> None:
     await publish(ingest, file_event(b"a.png"))
     request = pb.VerifyFileExistsRequest(library_path=file_path(b"a.png"), digest=types_pb2.Digest(value=b"?"))
     assert not (await ask(ingest, "VerifyFileExists", request)).exists
+
+
+async def test_events_offered_one_by_one_are_taken_like_a_batch(ingest: Ingest) -> None:
+    for name, kind in (("FileSynced", pb.EVENT_TYPE_FILE_SYNCED), ("FileProcessed", pb.EVENT_TYPE_FILE_PROCESSED)):
+        request = getattr(pb, f"On{name}Request")(event=file_event(b"a.png", kind))
+        assert (await ask(ingest, f"On{name}", request)).result.verdict == pb.EVENT_VERDICT_ACCEPTED
+    found = await get(ingest, b"a.png")
+    assert found.processed
+    later = file_event(b"b.png")
+    later.type = 99  # type: ignore[assignment]
+    results = (await ask(ingest, "OnBatchSynced", pb.OnBatchSyncedRequest(events=[later]))).results
+    assert [result.verdict for result in results] == [pb.EVENT_VERDICT_ACCEPTED]
+    assert await listed(ingest) == [b"a.png"]
+    known = pb.VerifyFileExistsRequest(library_path=file_path(b"a.png"), digest=found.file.digest)
+    assert (await ask(ingest, "VerifyFileExists", known)).exists

@@ -97,7 +97,7 @@ async def test_i6_the_order_of_a_files_events_holds_over_a_kill(
 async def test_i6_a_catalog_of_its_own_process_is_killed_and_misses_nothing(tmp_path: Path, start_process: StartProcess) -> None:
     home = Home(tmp_path / "home")
     catalog = "services.ingest.subscribers.catalog"
-    doomed = await start_process(catalog, home.path, {"MEDIASYNC_CRASH_AT": "catalog.after_upsert:2", "MEDIASYNC_LISTEN": "127.0.0.1:0"})
+    doomed = await start_process(catalog, home.path, {"MEDIASYNC_CRASH_AT": "catalog.after_upsert", "MEDIASYNC_LISTEN": "127.0.0.1:0"})
     socket, address = doomed.addresses
     running = await start_process("services.ingest", home.path, {"MEDIASYNC_CATALOG_ADDRESS": address})
     assert socket == home.socket_address("catalog")

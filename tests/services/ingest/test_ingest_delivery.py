@@ -12,6 +12,7 @@ import pytest
 from mediasync.v1 import events_pb2
 from mediasync.v1 import media_ingest_pb2 as pb
 from services.ingest import delivery
+from services.ingest.subscriber_client import GrpcSubscriber
 from tests.fixtures.ingest import (
     BOUND_SECONDS,
     Ingest,
@@ -428,3 +429,74 @@ async def test_large_events_are_split_over_calls_that_any_grpc_server_takes(inge
     await ingest.publish(events)
     await ingest.delivered(5, "gallery")
     assert [len(batch) for _, batch in subscriber.calls] == [2, 2, 1]
+
+
+async def test_a_fault_of_our_own_in_one_delivery_is_logged_and_gets_over_with(
+    ingest: Ingest, start_subscriber: StartSubscriber, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    subscriber = RecordingSubscriber()
+    await follow(ingest, start_subscriber, subscriber)
+    sound, faults = GrpcSubscriber.send_batch, iter([RuntimeError("a bug")])
+
+    async def send_batch(self: GrpcSubscriber, events: Any) -> Any:
+        if fault := next(faults, None):
+            raise fault
+        return await sound(self, events)
+
+    monkeypatch.setattr(GrpcSubscriber, "send_batch", send_batch)
+    events = file_events(5)
+    await ingest.publish(events)
+    await ingest.delivered(5, "gallery")
+    await ingest.delivered(5, "catalog")
+    assert subscriber.ids == [event.event_id for event in events]
+    assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"] == [True]
+
+
+class Full(RecordingSubscriber):
+    """Asks for everything again, three calls long."""
+
+    async def answer(self, call: str, event: pb.Event) -> pb.EventResult:
+        if len(self.calls) <= 3:
+            return pb.EventResult(event_id=event.event_id, verdict=pb.EVENT_VERDICT_RETRY, reason="full")
+        return await super().answer(call, event)
+
+
+async def test_a_subscriber_that_puts_off_all_it_can_be_offered_is_waited_for(
+    ingest: Ingest, start_subscriber: StartSubscriber, quick_retries: None
+) -> None:
+    subscriber = Full()
+    await follow(ingest, start_subscriber, subscriber, batch_size=1000)
+    await ingest.publish(file_events(1000))
+    await ingest.publish(file_events(200, start=1000))
+    await ingest.delivered(1200, "gallery")
+    assert {event.sequence for event in subscriber.events} == set(range(1, 1201))
+    assert await dead_letters(ingest) == []
+
+
+async def test_events_too_large_to_be_held_together_are_read_one_after_another(ingest: Ingest, start_subscriber: StartSubscriber) -> None:
+    subscriber = RecordingSubscriber()
+    events = file_events(3)
+    for event in events:
+        event.type = pb.EVENT_TYPE_FILE_PROCESSED
+        event.file.metadata.workflow_json = b"w" * (10 << 20)
+        await ingest.publish([event])
+    await follow(ingest, start_subscriber, subscriber, from_beginning=True)
+    await ingest.delivered(3, "gallery")
+    assert [[event.sequence for event in batch] for _, batch in subscriber.calls] == [[1], [2], [3]]
+
+
+async def test_large_dead_letters_come_in_short_pages(ingest: Ingest, start_subscriber: StartSubscriber) -> None:
+    await follow(ingest, start_subscriber, Picky())
+    for number in range(3):
+        metadata = pb.GenerationMetadata(workflow_json=b"w" * (3 << 20))
+        await ingest.publish([file_event(f"bad{number}.png".encode(), pb.EVENT_TYPE_FILE_PROCESSED, metadata=metadata)])
+    await ingest.delivered(3, "gallery")
+    request = events_pb2.ListDeadLettersRequest()
+    pages = []
+    while True:
+        response = await ingest.events.ListDeadLetters(request, timeout=BOUND_SECONDS)
+        pages.append([letter.event.sequence for letter in response.dead_letters])
+        if not response.next_page_token:
+            break
+        request.page_token = response.next_page_token
+    assert pages == [[3], [2], [1]]

@@ -28,7 +28,7 @@ async def refused(awaitable: Any) -> MediasyncError:
 
 async def test_the_catalog_is_there_from_the_start_and_cannot_be_removed(ingest: Ingest) -> None:
     catalog = await ingest.subscription("catalog")
-    assert (catalog.fixed, catalog.address, catalog.batch_size) == (True, ingest.home.socket_address("catalog"), 50)
+    assert (catalog.fixed, catalog.address, catalog.batch_size) == (True, ingest.home.socket_address("catalog"), 500)
     assert (await refused(remove(ingest, "catalog"))).reason is Reason.SUBSCRIPTION_FIXED
 
 
@@ -106,7 +106,9 @@ async def test_subscriptions_come_in_pages_by_name(ingest: Ingest) -> None:
     assert (names, request.page_token) == (["a", "b", "catalog", "d"], "")
 
 
-@pytest.mark.parametrize("fields", [{"page_size": -1}, {"page_token": "!"}, {"page_token": "W10="}, {"page_token": "WzFd"}])
+@pytest.mark.parametrize(
+    "fields", [{"page_size": -1}, {"page_token": "!"}, {"page_token": "W10="}, {"page_token": "WzFd"}, {"page_token": "WyIiLCAxXQ=="}]
+)
 async def test_a_page_that_cannot_be_is_refused(ingest: Ingest, fields: dict[str, Any]) -> None:
     error = await refused(ingest.events.ListSubscriptions(events_pb2.ListSubscriptionsRequest(**fields)))
     assert error.reason is Reason.INVALID_ARGUMENT
