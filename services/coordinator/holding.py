@@ -26,20 +26,21 @@ class SupervisorHold:
     def __init__(self, run_dir: Path) -> None:
         self._socket = run_dir / SOCKET_NAME
         self._active: set[str] = set()
-        self._held = asyncio.Event()
+        self._answered = asyncio.Event()
         self._idle = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
 
     async def begin(self, job_id: str) -> None:
-        """A job is active. Returns once the supervisor knows, at once where there is none, and after 2 seconds in any case."""
+        """A job is active. Returns once the supervisor knows or it turned out that there is none, and after 2 seconds in any case."""
         self._active.add(job_id)
         self._idle.clear()
         if self._keeper is None or self._keeper.done():
+            self._answered.clear()
             self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="hold of the supervisor")
         if self._socket.exists():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ANSWER_SECONDS):
-                    await self._held.wait()
+                    await self._answered.wait()
 
     def end(self, job_id: str) -> None:
         """The job is no longer active."""
@@ -59,6 +60,7 @@ class SupervisorHold:
                 await self._hold_once()
             except (OSError, ValueError, TimeoutError, MediasyncError) as error:
                 logger.debug("the supervisor cannot be held: %s", error)
+            self._answered.set()
             if self._active:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_RETRY_SECONDS):
@@ -70,8 +72,11 @@ class SupervisorHold:
             supervisor = await ControlClient.connect(str(self._socket))
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                await supervisor.ask({"hold": "jobs"})
-            self._held.set()
+                answer = await supervisor.ask({"hold": "jobs"})
+            if not answer.get("held"):
+                # It is ending; what is unfinished goes on at the next start.
+                return
+            self._answered.set()
             gone = asyncio.ensure_future(supervisor.wait_closed())
             idle = asyncio.ensure_future(self._idle.wait())
             try:
@@ -81,5 +86,4 @@ class SupervisorHold:
                     waiter.cancel()
                 await asyncio.gather(gone, idle, return_exceptions=True)
         finally:
-            self._held.clear()
             await supervisor.close()

@@ -80,7 +80,12 @@ class Jobs:
         if first or not (await self._store.job(accepted.job_id)).job.state.terminal:
             # Before the answer: once the client has it, it may leave, and with it the last one who kept the services up.
             await self._hold.begin(accepted.job_id)
-            await self._engine.submit(accepted.job_id)
+            try:
+                await self._engine.submit(accepted.job_id)
+            except BaseException:
+                # The client asks again, or the engine finds the job when it looks after lost ones.
+                self._hold.end(accepted.job_id)
+                raise
         return accepted
 
     async def get(self, job_or_sync_id: str) -> Job:

@@ -209,11 +209,11 @@ class Steps:
             span.set_attributes({"sync.files": summary.files_transferred, "sync.bytes": summary.bytes_transferred})
             return Outcome(summary=summary)
 
-        outcome = await self._step("sync.folder", work)
-        if outcome.problem:
-            # The others are at the same source and the same library: what failed here ends the job.
-            self._stop.set()
-        return outcome
+        return await self._step("sync.folder", work)
+
+    def halt(self) -> None:
+        """Ends what is under way, and stops what has not begun."""
+        self._stop.set()
 
     async def processing(self) -> Outcome:
         """Waits until every file was looked into. Files that are not what their names say are in the library all the same."""
@@ -304,6 +304,7 @@ class Steps:
 
     async def _with_landed(self, done: SyncSummary) -> SyncSummary:
         """With what units brought that did not come to their end. Workers report it within a moment of being stopped."""
+        files, size = 0, 0
         try:
             async with asyncio.timeout(_SETTLE_SECONDS):
                 files, size = await self._peers.landed(self._job.sync_id)

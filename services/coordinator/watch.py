@@ -175,6 +175,10 @@ class _Upstream:
                 elif not error.retryable and error.reason is not Reason.CANCELLED:
                     logger.error("progress cannot be followed: %s", error, extra={"reason": error.reason.value})
                     return
+            except Exception:
+                # The border of a task of its own: the watcher still gets heartbeats, and the end.
+                logger.exception("progress cannot be followed")
+                return
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LAST_PAUSE_SECONDS)
 

@@ -280,6 +280,9 @@ class WorkflowEngine:
             async with free:
                 outcome = Outcome.from_json(await reserved.run_async({"name": "folder"}, body))
             crash.point("coordinator.after_unit")
+            if outcome.problem:
+                # The others are at the same source and the same library. Here and not in the step, which a recovery leaves out.
+                steps.halt()
             done.append(outcome)
             await self._store.advance(job_id, total(done))
             return outcome

@@ -26,7 +26,7 @@ async def test_a_sync_runs_every_step_and_says_what_it_did(coordinator: Coordina
     assert (job.summary.files_transferred, job.summary.bytes_transferred) == (6, 60)
     assert job.end_time.ToNanoseconds() - job.start_time.ToNanoseconds() == pytest.approx(job.summary.duration.ToNanoseconds(), abs=1000)
     assert await coordinator.get(accepted.sync_id) == job
-    assert [bytes(request.folder.raw) for request in peers.transfer.requests if hasattr(request, "folder")] == peers.transfer.units
+    assert peers.transfer.calls == {b"probe": 1, b"txt2img-images": 1, b"img2img-images": 1, b"processing": 1}
 
 
 async def test_subscribers_are_told_of_the_end_and_the_catalog_is_waited_for(coordinator: CoordinatorClient, peers: Peers) -> None:
