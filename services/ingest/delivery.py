@@ -19,12 +19,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mediasync.runtime import context, crash
 from services.ingest import backoff
@@ -129,7 +127,7 @@ class Delivery:
     async def _offer(self, items: Sequence[Pending]) -> None:
         events = [item.event for item in items]
         try:
-            with _in_trace_of(events[0]), tracer.start_as_current_span("ingest.deliver") as span:
+            with context.resumed(events[0].sync_id, events[0].traceparent), tracer.start_as_current_span("ingest.deliver") as span:
                 span.set_attribute("subscription", self.subscription.name)
                 span.set_attribute("events", len(events))
                 crash.point("ingest.before_delivery")
@@ -253,15 +251,3 @@ class Delivery:
 
 def _gave_up(item: Pending, reason: str) -> str:
     return f"given up after {item.attempts} attempts: {reason or 'no reason given'}"
-
-
-@contextlib.contextmanager
-def _in_trace_of(event: LoggedEvent) -> Iterator[None]:
-    """Within, spans and calls belong to the trace and the sync that the event came from, not to this task."""
-    carrier = {"traceparent": event.traceparent} if event.traceparent else {}
-    token = otel_context.attach(TraceContextTextMapPropagator().extract(carrier, otel_context.Context()))
-    try:
-        with context.bound(event.sync_id):
-            yield
-    finally:
-        otel_context.detach(token)

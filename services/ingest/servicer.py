@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import grpc.aio
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from mediasync.runtime.context import trace_parent
 from mediasync.v1 import events_pb2 as pb
 from mediasync.v1.events_pb2_grpc import EventsServicer as EventsBase
 from services.ingest import convert, paging
@@ -25,7 +25,7 @@ class EventsServicer(EventsBase):
         self, request: pb.EventsPublishRequest, context: grpc.aio.ServicerContext[pb.EventsPublishRequest, pb.EventsPublishResponse]
     ) -> pb.EventsPublishResponse:
         """Appends events."""
-        events = convert.events_from_pb(request.events, _traceparent())
+        events = convert.events_from_pb(request.events, trace_parent())
         return pb.EventsPublishResponse(sequences=await self._log.append(events) if events else [])
 
     async def WaitDelivered(
@@ -80,10 +80,3 @@ class EventsServicer(EventsBase):
                 break
             response.dead_letters.append(convert.dead_letter_to_pb(letter))
         return response
-
-
-def _traceparent() -> str:
-    """Where the call being served is in its trace."""
-    carrier: dict[str, str] = {}
-    TraceContextTextMapPropagator().inject(carrier)
-    return carrier.get("traceparent", "")
