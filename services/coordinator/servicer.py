@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 from google.protobuf.message import Message
 from opentelemetry import context as otel_context
+from opentelemetry import trace
 
 from mediasync import convert
 from mediasync.errors import FieldViolation
 from mediasync.runtime import propagation
+from mediasync.runtime.context import SYNC_ID_BAGGAGE
 from mediasync.v1 import coordinator_pb2 as pb
 from mediasync.v1 import coordinator_pb2_grpc
 from services.coordinator import paging, validation
@@ -46,8 +48,10 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
             spec = await self._sources.fill(spec, options_given=request.spec.HasField("options"))
             validation.require(validation.check_request_id(request.request_id) + validation.check_spec(spec, "spec"))
         # The trace of the one who asks goes with the job: what is done for it later, also after a crash, belongs there.
-        trace = dict(propagation.inject(otel_context.get_current()))
-        job = await self._jobs.start(asked, spec, trace)
+        carrier = dict(propagation.inject(otel_context.get_current()))
+        job = await self._jobs.start(asked, spec, carrier)
+        # The sync had no id yet when the span of this call began.
+        trace.get_current_span().set_attributes({SYNC_ID_BAGGAGE: job.sync_id, "job.id": job.job_id})
         return pb.StartSyncResponse(job=convert.job_to_pb(job))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:

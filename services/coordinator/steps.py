@@ -182,7 +182,7 @@ class Steps:
                 return await self._peers.probe(self._job.spec)
 
             units = await self._patience.call("probing the source", attempt)
-            span.set_attribute("sync.units", len(units))
+            span.set_attribute("units", len(units))
             return Outcome(units=units)
 
         return await self._step("sync.probe", work)
@@ -191,7 +191,7 @@ class Steps:
         """Brings what is new in one folder."""
 
         async def work(span: trace.Span) -> Outcome:
-            span.set_attribute("sync.folder", display(folder))
+            span.set_attribute("folder", display(folder))
             self._reports.show(self._at_least)
 
             async def attempt(alive: Callable[[], None]) -> SyncSummary:
@@ -206,7 +206,7 @@ class Steps:
                 raise MediasyncError(Reason.SERVICES_UNREACHABLE, f"the transfer worker left the folder {display(folder)!r} unfinished")
 
             summary = await self._patience.call(f"syncing the folder {display(folder)!r}", attempt)
-            span.set_attributes({"sync.files": summary.files_transferred, "sync.bytes": summary.bytes_transferred})
+            span.set_attributes({"files": summary.files_transferred, "bytes": summary.bytes_transferred})
             return Outcome(summary=summary)
 
         return await self._step("sync.folder", work)
@@ -233,7 +233,7 @@ class Steps:
                 return last
 
             last = await self._patience.call("waiting for processing", attempt)
-            span.set_attributes({"sync.files": last.files_done, "sync.files_invalid": last.files_invalid})
+            span.set_attributes({"files": last.files_done, "files.invalid": last.files_invalid})
             return Outcome(_with_problems(SyncSummary(files_invalid=last.files_invalid), last.problems, len(last.problems)))
 
         return await self._step("sync.processing", work)
@@ -290,7 +290,7 @@ class Steps:
             try:
                 await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if not task.done():
-                    span.set_attribute("sync.stopped", True)
+                    span.set_attribute("stopped", True)
                     return Outcome(stopped=True)
                 return task.result()
             except MediasyncError as error:

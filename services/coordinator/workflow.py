@@ -218,7 +218,7 @@ class WorkflowEngine:
             self._hold.end(job_id)
 
     async def _sync(self, job: Job, stop: asyncio.Event, recovered: bool) -> None:
-        attributes: dict[str, str | bool] = {"sync.job_id": job.job_id, "sync.source": job.spec.source.label, "sync.recovered": recovered}
+        attributes: dict[str, str | bool] = {"job.id": job.job_id, "source": job.spec.source.label, "recovered": recovered}
         logger.info("%s the sync of %s", "Going on with" if recovered else "Beginning", job.spec.source.label, extra={"job_id": job.job_id})
         async with self._reporter(job.sync_id) as reporter:
             reports = JobReports(reporter, job)
@@ -228,7 +228,7 @@ class WorkflowEngine:
                 await self._finish(ended, reports)
                 summary = ended.summary
                 span.set_attributes(
-                    {"sync.state": ended.state.value, "sync.files": summary.files_transferred, "sync.bytes": summary.bytes_transferred}
+                    {"job.state": ended.state.value, "files": summary.files_transferred, "bytes": summary.bytes_transferred}
                 )
                 if ended.problem:
                     span.set_status(Status(StatusCode.ERROR, f"{ended.problem.reason.value}: {ended.problem.message}"))

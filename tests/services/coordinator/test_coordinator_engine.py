@@ -63,13 +63,16 @@ async def test_a_job_is_part_of_the_trace_of_the_one_who_asked_also_after_a_reco
     assert {"a command", "sync", "sync.probe", "sync.folder", "sync.processing", "sync.publish"} <= set(by_name)
     attributes = by_name["sync"]["attributes"]
     assert isinstance(attributes, dict)
-    assert (attributes["sync.id"], attributes["sync.state"], attributes["sync.files"], attributes["sync.bytes"]) == (
+    assert (attributes["sync.id"], attributes["job.state"], attributes["files"], attributes["bytes"]) == (
         job.sync_id,
         "complete",
         3,
         30,
     )
-    assert attributes["sync.recovered"] is True
+    assert attributes["recovered"] is True
+    # Of the two ends of the call, the coordinator's.
+    starts = [span["attributes"] for span in spans if span["name"] == "mediasync.v1.Coordinator/StartSync"]
+    assert [start["job.id"] for start in starts if isinstance(start, dict) and start.get("sync.id") == job.sync_id] == [job_id]
 
 
 class Supervised:
