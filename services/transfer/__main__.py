@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from mediasync.sources.factory import open_source
-
 from mediasync.runtime.channels import rpc_errors
 from mediasync.runtime.service import Service, run_service
+from mediasync.sources.factory import open_source
 from mediasync.storage.database import Database
 from mediasync.v1 import events_pb2, events_pb2_grpc, media_ingest_pb2, transfer_pb2_grpc
 from services.transfer.notices import Notice

@@ -6,16 +6,17 @@ An event is deleted here only after the log has it durably; a crash between the 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from mediasync.errors import MediasyncError
 from mediasync.runtime import context, crash
+from services.transfer.entities import UnsentEvent
 from services.transfer.notices import Notice
 from services.transfer.queue_store import QueueStore
 
 _BATCH = 500
+_CALL_BYTES = 8 << 20
 _FIRST_RETRY_SECONDS = 0.2
 _LAST_RETRY_SECONDS = 5.0
 _logger = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class OutboxPublisher:
                 await self._wait(seen)
                 continue
             try:
-                for sync_id, events in itertools.groupby(batch, key=lambda event: event.sync_id):
+                for events in _calls(batch):
+                    sync_id = events[0].sync_id
                     with context.resumed(sync_id, await self._queues.trace_parent(sync_id)):
                         await self._publish([event.event for event in events])
             except MediasyncError as error:
@@ -63,3 +65,17 @@ class OutboxPublisher:
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
+
+
+def _calls(batch: Sequence[UnsentEvent]) -> Iterator[list[UnsentEvent]]:
+    """Cuts a batch into calls: each of one run, so that it belongs to one trace, and bounded, as one picture's graph may be 2 MB."""
+    call: list[UnsentEvent] = []
+    size = 0
+    for event in batch:
+        if call and (event.sync_id != call[0].sync_id or size + len(event.event) > _CALL_BYTES):
+            yield call
+            call, size = [], 0
+        call.append(event)
+        size += len(event.event)
+    if call:
+        yield call

@@ -21,7 +21,7 @@ from services.transfer.pipeline.stage import MediaFile
 from services.transfer.pipeline.worker import PipelineWorker
 from services.transfer.queue_store import QueueStore
 
-_FETCH = 64
+_FETCH = 32  # a result may hold 2 MB of a graph
 _logger = logging.getLogger(__name__)
 _tracer = trace.get_tracer(__name__)
 

@@ -184,7 +184,8 @@ class _Process:
             if length > MAX_FRAME_BYTES:
                 raise _WorkerDiedError("the process that looks into files gave an answer without end")
             return parse_response(json.loads(await stdout.readexactly(length)), file)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, RuntimeError, asyncio.IncompleteReadError):
+            # uvloop says RuntimeError where the pipe to a process that has ended was closed before the write.
             raise _WorkerDiedError(f"the process that looks into files ended ({_how(await self._process.wait())})") from None
         except (ValueError, KeyError, TypeError) as error:
             raise _WorkerDiedError(
