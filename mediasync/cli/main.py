@@ -109,7 +109,7 @@ def _run(arguments: Sequence[str]) -> int:
         return _BROKEN_PIPE
     except SystemExit as error:
         # Completion ends so, and typer when nobody reads the output any more.
-        return _BROKEN_PIPE if error.code == 1 and not hasattr(sys.stdout, "reconfigure") else int(error.code or 0)
+        return _BROKEN_PIPE if isinstance(error.__context__, BrokenPipeError) else int(error.code or 0)
     except Exception as error:
         return _broken(error, as_json)
     except BaseException as error:
