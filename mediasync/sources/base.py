@@ -57,7 +57,8 @@ class DirectoryScanned:
 
     With `complete` every file in it was among `files`, which are sorted by path; else only the moved ones were. `names` is the
     sorted tuple of all its file names (last path part) when its mtime moved in an exact scan, else None. A directory with very
-    many files comes as several of these: all but the last have `more` set.
+    many files comes as several of these: all but the last have `more` set. One whose mtime moved and whose names do not fit into
+    one record is complete instead.
     """
 
     path: bytes

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Self
 
-from mediasync.errors import MediasyncError, Reason
 from mediasync.paths import check_relative
 from mediasync.sources.agent import wire
 from mediasync.sources.agent.reading import ReadCall
@@ -15,7 +14,6 @@ from mediasync.sources.agent.session import Opened, Session
 from mediasync.sources.base import FileRead, ScanFinished, ScanRecord, ScanRequest, Sink, SourceProbe, WantedFile
 from mediasync.sources.channel import Launcher
 
-ANSWER_SECONDS = 60.0  # listing a folder on a cold network disk
 WAITING_RECORDS = 8  # frames of a scan that wait for their reader before the far side does
 
 
@@ -120,16 +118,13 @@ class AgentConnection:
         self._session.begin(call)
         done = False
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                self._session.write(request)
-                kind, payload = await call.next()
+            self._session.write(request)
+            kind, payload = await call.next()
             if kind != wire.Answer.NAMES:
                 raise wire.broken(f"a frame of kind {kind} instead of names")
             result = wire.names(payload)
             done = True
             self._session.finish(call)
-        except TimeoutError as error:
-            raise MediasyncError(Reason.CONNECTION_LOST, f"{self._session.place} did not answer for {ANSWER_SECONDS:.0f} s") from error
         finally:
             if not done:
                 await self.close()
@@ -145,6 +140,10 @@ class _RecordsCall:
         self._arrived = asyncio.Event()
         self._failure: BaseException | None = None
         self._paused = False
+
+    @property
+    def due(self) -> bool:
+        return not self._paused
 
     def frame(self, kind: int, payload: bytes) -> int:
         self._waiting.append((kind, payload))

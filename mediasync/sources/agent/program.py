@@ -365,12 +365,12 @@ class Scanner:
         since = self.since
         complete = since is None or self.known.get(path) != inode_of(status)
         moved = not complete and status.st_mtime_ns >= since
-        if complete:
+        if complete or moved:
             since = -FUTURE * 4
         # Names are taken relative to the working directory: as bytes, which an open directory's number would not give.
         os.fchdir(fd)
         prefixes, suffixes, skipped = self.prefixes, self.suffixes, self.names
-        directories, names, files, long, failed = [], [], [], 0, ""
+        directories, files, long, failed = [], [], 0, ""
         room = min(MAX_NAME, MAX_PATH - len(path) - 1)
         seen = size = filtered = looked = 0
         with os.scandir(b".") as entries:
@@ -409,48 +409,39 @@ class Scanner:
                     continue
                 seen += 1
                 size += status_of.st_size
-                if moved:
-                    names.append(name)
                 if status_of.st_ctime_ns >= since:
                     # One bytes object a file: a directory may hold a million. NUL sorts before anything in a name.
                     files.append(name + b"\0" + entry_of(status_of))
         self.seen += seen
         self.size += size
         self.filtered += filtered
-        self.report(path, inode_of(status), files, names, complete, moved)
+        if moved and len(files) > CHUNK:
+            # So many names would not fit into one frame, and cost little less than everything.
+            complete, moved = True, False
+        self.report(path, inode_of(status), files, complete, moved)
         if long:
             self.unreadable(path, "%d names in it are too long (over 255 bytes, or 4095 with their folders)" % long)
         if failed:
             self.unreadable(path, "a name in it cannot be looked at: " + failed)
         return directories
 
-    def report(self, path, inode, files, names, complete, moved):
+    def report(self, path, inode, files, complete, moved):
         files.sort()
-        names.sort()
-        flags = (COMPLETE if complete else 0) | (HAS_NAMES if moved else 0)
+        names = []
+        if moved:
+            names = [item[: -ENTRY.size - 1] for item in files]
+            files = [item for item in files if ENTRY.unpack(item[-ENTRY.size :])[2] >= self.since]
         head = text(path) + U64.pack(inode)
-        done_files = done_names = 0
-        while True:
-            # Files and names of one frame end at the same name, so that each frame can be dealt with by itself.
-            some_names = names[done_names : done_names + CHUNK]
-            done_names += len(some_names)
-            upto = done_files + CHUNK
-            if moved:
-                upto = done_files
-                last = some_names[-1] + b"\1" if done_names < len(names) else None
-                while upto < len(files) and (last is None or files[upto] < last):
-                    upto += 1
-            some_files = files[done_files:upto]
-            done_files += len(some_files)
-            more = done_files < len(files) or done_names < len(names)
-            parts = [bytes([flags | (MORE if more else 0)]), head, U32.pack(len(some_files))]
-            for item in some_files:
+        flags = (COMPLETE if complete else 0) | (HAS_NAMES if moved else 0)
+        for start in range(0, len(files) or 1, CHUNK):
+            some = files[start : start + CHUNK]
+            more = MORE if start + CHUNK < len(files) else 0
+            parts = [bytes([flags | more]) + head + U32.pack(len(some))]
+            for item in some:
                 parts.append(item[-ENTRY.size :])
                 parts.append(text(item[: -ENTRY.size - 1]))
-            parts.append(texts(some_names))
+            parts.append(texts(names))
             self.output.frame(DIRECTORY, b"".join(parts))
-            if not more:
-                break
         self.tick()
 
     def tick(self):
@@ -560,13 +551,11 @@ class Reader:
 
     @staticmethod
     def same(before, after):
-        # The ctime too: an mtime can be set back after a write.
-        return (before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino) == (
-            after.st_size,
-            after.st_mtime_ns,
-            after.st_ctime_ns,
-            after.st_ino,
-        )
+        if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
+            return False
+        # The ctime too: an mtime can be set back after a write. But what was deleted while it was read is complete, and gone for
+        # ever if it were thrown away for that.
+        return before.st_ctime_ns == after.st_ctime_ns or before.st_nlink != after.st_nlink
 
     @staticmethod
     def whole(fd, size):

@@ -40,6 +40,11 @@ class ReadCall:
         self._write: Callable[[bytes], object] | None = None
         self._incomplete = False
 
+    @property
+    def due(self) -> bool:
+        """Files are outstanding, and their bytes are taken as they come."""
+        return bool(self._asked) and not self._paused
+
     async def feed(self, batches: AsyncIterator[Sequence[WantedFile]]) -> None:
         """Sends batches while there is room for more, to their end. Whatever goes wrong here ends the read."""
         try:

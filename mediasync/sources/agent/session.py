@@ -22,10 +22,15 @@ from mediasync.sources.channel import Channel, Launcher
 MAX_GREETING = 64 * 1024
 MAX_NOISE = 4096
 START_SECONDS = 30.0  # a container that just woke up may take long to start Python
+STALL_SECONDS = 120.0  # the longest silence while an answer is due; scans say something every second, disks may take their time
 
 
 class Call(Protocol):
     """One request's answers. `data` and `frame` are called on the event loop as bytes arrive; what they raise ends the session."""
+
+    @property
+    def due(self) -> bool:
+        """Something is to come, and would be taken at once."""
 
     def frame(self, kind: int, payload: bytes) -> int:
         """Takes a frame; returns how many raw bytes follow it."""
@@ -60,6 +65,8 @@ class Session:
         self._greeted = False
         self._noise: deque[bytes] = deque(maxlen=64)
         self._closing: asyncio.Task[None] | None = None
+        self._heard = 0.0
+        self._watch: asyncio.TimerHandle | None = None
 
     async def open(self, launcher: Launcher, roots: list[bytes]) -> Opened:
         """Starts the program at one of `roots`. Raises MediasyncError, and leaves nothing behind then."""
@@ -101,11 +108,14 @@ class Session:
         if self._call is not None:
             raise RuntimeError("a connection does one thing at a time")
         self._call = call
+        self._heard = time.monotonic()
+        self._look()
 
     def finish(self, call: Call) -> None:
         """The call got its last answer."""
         if self._call is call:
             self._call = None
+            self._stop_looking()
 
     def write(self, data: bytes) -> None:
         """Sends a request."""
@@ -142,6 +152,7 @@ class Session:
         """Cuts what arrives into frames and raw bytes for the call under way."""
         if self.failure is not None:
             return
+        self._heard = time.monotonic()
         try:
             if self._greeted:
                 self._take(data)
@@ -210,10 +221,26 @@ class Session:
         if self.failure is not None:
             return
         self.failure = error
+        self._stop_looking()
         if self._call is not None:
             self._call.failed(error)
         if self._channel is not None and self._closing is None:
             self._closing = asyncio.ensure_future(self._channel.close())
+
+    def _look(self) -> None:
+        """Ends a session whose far side hangs: SSH's own keepalive is answered by the server, not by a program that waits for a disk."""
+        now = time.monotonic()
+        if self._call is None or not self._call.due:
+            self._heard = now
+        if now - self._heard >= STALL_SECONDS:
+            self._fail(MediasyncError(Reason.CONNECTION_LOST, f"{self.place} has sent nothing for {STALL_SECONDS:.0f} s"))
+            return
+        self._watch = asyncio.get_running_loop().call_later(STALL_SECONDS / 8, self._look)
+
+    def _stop_looking(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
     def _closed(self) -> MediasyncError:
         return MediasyncError(Reason.CONNECTION_LOST, f"the connection to {self.place} was closed")
@@ -244,6 +271,10 @@ class _Hello:
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+
+    @property
+    def due(self) -> bool:
+        return not self.answer.done()
 
     def frame(self, kind: int, payload: bytes) -> int:
         if kind not in (wire.Answer.READY, wire.Answer.FAILED):
