@@ -155,6 +155,10 @@ class Connection(Protocol):
     def probe(self) -> SourceProbe:
         """What was learned when the connection was made."""
 
+    @property
+    def broken(self) -> bool:
+        """Whether it has ended, as far as is known: nothing can be asked of it any more."""
+
     async def list_folders(self, limit: int = 200) -> list[bytes]:
         """Names of the directories directly below the root, sorted, at most `limit`."""
 

@@ -80,7 +80,6 @@ class FolderSync:
         pool: ConnectionPool,
         manifest: ManifestStore,
         landings: LandingStore,
-        staging: Staging,
         executor: Executor,
         scratch: Path,
         *,
@@ -93,7 +92,6 @@ class FolderSync:
         self._pool = pool
         self._manifest = manifest
         self._landings = landings
-        self._staging = staging
         self._executor = executor
         self._scratch = scratch
         self._tally = UnitTally(unit.folder)
@@ -188,8 +186,9 @@ class FolderSync:
             else:
                 result.vanished[path] = None
 
-    async def run(self) -> SyncSummary:
-        """Syncs the folder. Raises MediasyncError when the source or the library is lost; what had landed stays committed."""
+    async def run(self, staging: Staging) -> SyncSummary:
+        """Syncs the folder by way of `staging`. Raises MediasyncError when the source or the library is lost; what had landed stays
+        committed."""
         started = time.monotonic()
         self._committed_before = await self._landings.committed_by_directory(self._unit)
         with _tracer.start_as_current_span("scan", attributes={"folder": display(self._unit.folder)}) as span:
@@ -205,7 +204,7 @@ class FolderSync:
                 self._failed(Problem.of(MediasyncError(Reason.FOLDER_UNREADABLE, text), record.path), in_scan=False)
             if result.wanted.files:
                 with _tracer.start_as_current_span("pull", attributes={"files": result.wanted.files, "bytes": result.wanted.size_bytes}):
-                    await self._take(result.wanted)
+                    await self._take(result.wanted, staging)
         finally:
             result.wanted.close()
         await self._finish(result)
@@ -227,7 +226,7 @@ class FolderSync:
             duration_seconds=time.monotonic() - started,
         )
 
-    async def _take(self, wanted: WantedSpool) -> None:
+    async def _take(self, wanted: WantedSpool, staging: Staging) -> None:
         """Pulls and lands everything wanted, then looks again at what was not complete."""
         root = self._unit.origin.library.root
         try:
@@ -237,7 +236,7 @@ class FolderSync:
         if wanted.size_bytes > free:
             text = f"{wanted.size_bytes:,} bytes have to come, and the library {display(root)} has {free:,} free"
             raise MediasyncError(Reason.LIBRARY_NO_SPACE, text)
-        await self._pull_and_land(wanted)
+        await self._pull_and_land(wanted, staging)
         for _ in range(_LOOKS_AGAIN):
             if not self._look_again:
                 return
@@ -250,17 +249,17 @@ class FolderSync:
                 for entry in self._look_again.values():
                     again.add(entry)
                 self._look_again.clear()
-                await self._pull_and_land(again)
+                await self._pull_and_land(again, staging)
             finally:
                 again.close()
 
-    async def _pull_and_land(self, wanted: WantedSpool) -> None:
+    async def _pull_and_land(self, wanted: WantedSpool, staging: Staging) -> None:
         self._tally.stage("transferring")
         lander = Lander(self._unit, self._landings, self._executor, verify=self._options.verify_transfers)
         staged: asyncio.Queue[StagedFile | None] = asyncio.Queue(maxsize=4 * _GROUP_FILES)
         pull = Pull(
             self._pool,
-            self._staging,
+            staging,
             self._options,
             on_staged=staged.put,
             on_other=self._not_taken,
@@ -268,8 +267,14 @@ class FolderSync:
             on_stage=self._stage,
         )
 
+        lost: list[MediasyncError] = []
+
         async def pull_everything() -> None:
-            await pull.run(wanted)
+            try:
+                await pull.run(wanted)
+            except MediasyncError as error:
+                # What is here already is whole, and lands before the sync fails.
+                lost.append(error)
             await staged.put(None)
 
         try:
@@ -279,6 +284,8 @@ class FolderSync:
                     group.create_task(self._land(lander, staged), name="land")
         except OSError as error:
             raise library_error(error, self._unit.origin.library.root) from error
+        if lost:
+            raise lost[0]
 
     async def _land(self, lander: Lander, staged: asyncio.Queue[StagedFile | None]) -> None:
         """Lands files in groups: as many as came within a tenth of a second, so that one flush serves many."""

@@ -32,7 +32,7 @@ class ConnectionPool:
             if self._reaper is not None:
                 self._reaper.cancel()
                 self._reaper = None
-            connection = self._idle.pop() if self._idle else await self._source.connect()
+            connection = await self._taken()
             try:
                 yield connection
             except BaseException:
@@ -41,6 +41,15 @@ class ConnectionPool:
             self._idle.append(connection)
             if self._reaper is None:
                 self._reaper = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._reap)
+
+    async def _taken(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.broken:
+                return connection
+            # It ended while nobody looked: the container was restarted, or the server lets nobody idle.
+            await connection.close()
+        return await self._source.connect()
 
     def _reap(self) -> None:
         self._reaper = None

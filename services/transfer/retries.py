@@ -25,13 +25,17 @@ class Attempts:
         self.failures = 0
 
     def delay_after(self, error: MediasyncError) -> float:
-        """How many seconds to wait before the next attempt. Raises `error` when there is none left, or it would not help.
+        """How many seconds to wait before the next attempt. Raises `error` when another one would not help, and CONNECTION_LOST with
+        its words when none is left: the source was there before.
 
         Doubles with each failure, with a jitter of a quarter so that several connections do not come back at once.
         """
         self.failures += 1
-        if error.reason not in _TRANSIENT or self.failures > self._options.retry_attempts:
+        if error.reason not in _TRANSIENT or (error.reason is Reason.SOURCE_PROTOCOL and self.failures > self._options.retry_attempts):
             raise error
+        if self.failures > self._options.retry_attempts:
+            tried = f"; tried {self.failures} times" if self.failures > 1 else ""
+            raise MediasyncError(Reason.CONNECTION_LOST, f"the source was lost: {error.message}{tried}") from error
         delay = min(self._options.retry_delay_seconds * 2 ** (self.failures - 1), _LONGEST_WAIT_SECONDS)
         return float(delay * random.uniform(0.75, 1.25))  # noqa: S311 - nothing secret
 

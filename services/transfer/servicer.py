@@ -41,9 +41,10 @@ class TransferServicer(transfer_pb2_grpc.TransferServicer):
     async def ProbeSource(self, request: pb.ProbeSourceRequest, context: Context) -> pb.ProbeSourceResponse:
         source = convert.source_from_pb(request.source)
         if request.dest_path:
-            await self._worker.open_library(request.dest_path)
+            await self._worker.check_library(request.dest_path)
         folders = tuple(folder.raw for folder in request.folders)
-        report, units = await self._worker.probe(source, folders, count_files=request.count_files)
+        options = convert.options_from_pb(request.options)
+        report, units = await self._worker.probe(source, folders, count_files=request.count_files, options=options)
         return pb.ProbeSourceResponse(report=convert.report_to_pb(report), units=[convert.file_path(unit) for unit in units])
 
     async def ScanFolder(self, request: pb.ScanFolderRequest, context: Context) -> pb.ScanFolderResponse:

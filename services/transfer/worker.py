@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mediasync.errors import MediasyncError, Reason
@@ -25,6 +27,7 @@ from services.transfer.manifest_store import ManifestStore
 from services.transfer.notices import Notice
 from services.transfer.pool import ConnectionPools
 from services.transfer.queue_store import QueueStore
+from services.transfer.retries import Attempts
 from services.transfer.staging import Staging
 from services.transfer.tally import UnitTally
 
@@ -33,7 +36,7 @@ _SAMPLE = 10
 
 
 class TransferWorker:
-    """Owns what outlives a call: open libraries with their staging, connections, locks."""
+    """Owns what outlives a call: which libraries are in use, connections, locks."""
 
     def __init__(self, database: Database, home: Path, open_source: Callable[[SourceSpec], Source]) -> None:
         self._manifest = ManifestStore(database)
@@ -43,8 +46,8 @@ class TransferWorker:
         self._pools = ConnectionPools(open_source)
         # fsync waits for the disk, not for a processor: a few at a time let the file system put them into one journal commit.
         self._executor = ThreadPoolExecutor(8, thread_name_prefix="disk")
-        self._staging: dict[str, Staging] = {}
         self._opening = asyncio.Lock()
+        self._users: Counter[str] = Counter()
         self._folder_locks: dict[tuple[int, bytes], asyncio.Lock] = {}
         self.committed = Notice()
 
@@ -52,10 +55,17 @@ class TransferWorker:
         """The source itself, for its host key."""
         return self._pools.source(spec)
 
-    async def open_library(self, dest_path: str) -> LibraryId:
-        """Checks the library as far as that can be done before the first byte, and makes it one on first use.
+    async def check_library(self, dest_path: str) -> None:
+        """Whether a sync could write to the library, as far as that can be known before the first byte. Makes it one on first use.
+        Raises MediasyncError with a reason LIBRARY_*."""
+        async with self._library(dest_path) as library, self._staging(library):
+            pass
 
-        Finishes what a worker that died had begun to land there. Raises MediasyncError with a reason LIBRARY_*.
+    @asynccontextmanager
+    async def _library(self, dest_path: str) -> AsyncIterator[LibraryId]:
+        """The library, for one use. The first of several finishes what had begun to land there and was left behind.
+
+        Nothing of the library is held open when nobody uses it, so that its disk can be unmounted.
         """
         root = os.fsencode(os.path.normpath(dest_path))  # noqa: ASYNC240 - text only
         async with self._opening:
@@ -63,16 +73,32 @@ class TransferWorker:
             run = asyncio.get_running_loop().run_in_executor
             marker_uuid = await run(self._executor, self._check_library, root, known)
             library = await self._manifest.remember_library(marker_uuid, root)
-            if library.uuid not in self._staging:
-                try:
-                    self._staging[library.uuid] = await run(self._executor, Staging, root)
-                except OSError as error:
-                    raise library_error(error, root) from error
+            if not self._users[library.uuid]:
                 finished = await recover(library, self._landings, self._executor)
                 if finished:
                     _logger.info("finished %d files that a worker that died had landed", finished)
                     await self.committed.announce()
-            return library
+            self._users[library.uuid] += 1
+        try:
+            yield library
+        finally:
+            self._users[library.uuid] -= 1
+
+    @asynccontextmanager
+    async def _staging(self, library: LibraryId) -> AsyncIterator[Staging]:
+        """A staging folder for one use. What did not land is removed with it: room in the library is not for what failed."""
+        run = asyncio.get_running_loop().run_in_executor
+        making = run(self._executor, Staging, library.root)
+        try:
+            try:
+                staging = await asyncio.shield(making)
+            except OSError as error:
+                raise library_error(error, library.root) from error
+            yield staging
+        finally:
+            await asyncio.wait({making})
+            if making.exception() is None:
+                await run(self._executor, making.result().close)
 
     def _check_library(self, root: bytes, known: list[LibraryId]) -> str:
         check_folder(root, self._home)
@@ -103,8 +129,25 @@ class TransferWorker:
             )
         return marker.uuid
 
-    async def probe(self, spec: SourceSpec, folders: tuple[bytes, ...], *, count_files: bool) -> tuple[SourceReport, list[bytes]]:
-        """Connects, and says what is there and which units a sync of `folders` has. Raises MediasyncError."""
+    async def probe(
+        self, spec: SourceSpec, folders: tuple[bytes, ...], *, count_files: bool, options: SyncOptions | None = None
+    ) -> tuple[SourceReport, list[bytes]]:
+        """Connects, and says what is there and which units a sync of `folders` has. Raises MediasyncError.
+
+        A line that breaks is tried again as `options` say; a host that cannot be reached at all is told at once.
+        """
+        attempts = Attempts(options or SyncOptions())
+        while True:
+            try:
+                return await self._probe(spec, folders, count_files)
+            except MediasyncError as error:
+                if error.reason is not Reason.CONNECTION_LOST:
+                    raise
+                delay = attempts.delay_after(error)
+                _logger.warning("%s; %s", error, attempts, extra={"delay_seconds": delay})
+                await asyncio.sleep(delay)
+
+    async def _probe(self, spec: SourceSpec, folders: tuple[bytes, ...], count_files: bool) -> tuple[SourceReport, list[bytes]]:
         async with self._pools.pool(spec, SyncOptions().parallel_transfers).connection() as connection:
             present = await connection.list_folders()
             units = await self._units(connection, spec, folders, present)
@@ -152,23 +195,23 @@ class TransferWorker:
         self, sync_id: str, spec: SyncSpec, folder: bytes, on_progress: Callable[[UnitTally], None], on_scanned: Callable[[int, int], None]
     ) -> SyncSummary:
         """One attempt at one unit. Waits for another sync of the same folder into the same library. Raises MediasyncError."""
-        library = await self.open_library(spec.dest_path)
-        origin = await self._manifest.origin(spec.source.key, spec.source.label, library)
-        async with self._folder_locks.setdefault((origin.key, folder), asyncio.Lock()):
-            await self._queues.begin_run(sync_id, context.trace_parent())
-            unit = SyncUnit(sync_id, origin, folder, spec.options.extract_metadata)
-            sync = self._folder_sync(unit, spec, on_progress, on_scanned)
-            return await sync.run()
+        async with self._library(spec.dest_path) as library:
+            origin = await self._manifest.origin(spec.source.key, spec.source.label, library)
+            async with self._folder_locks.setdefault((origin.key, folder), asyncio.Lock()), self._staging(library) as staging:
+                await self._queues.begin_run(sync_id, context.trace_parent())
+                unit = SyncUnit(sync_id, origin, folder, spec.options.extract_metadata)
+                sync = self._folder_sync(unit, spec, on_progress, on_scanned)
+                return await sync.run(staging)
 
     async def scan_folder(self, spec: SyncSpec, folder: bytes) -> tuple[ScanResult, int]:
         """What a sync of one folder would take, and how many files it would leave as they are. Takes nothing, remembers nothing
         of the source."""
-        library = await self.open_library(spec.dest_path)
-        origin = await self._manifest.origin(spec.source.key, spec.source.label, library)
-        sync = self._folder_sync(
-            SyncUnit("", origin, folder, spec.options.extract_metadata), spec, lambda tally: None, lambda files, size: None
-        )
-        result = await sync.scan()
+        async with self._library(spec.dest_path) as library:
+            origin = await self._manifest.origin(spec.source.key, spec.source.label, library)
+            sync = self._folder_sync(
+                SyncUnit("", origin, folder, spec.options.extract_metadata), spec, lambda tally: None, lambda files, size: None
+            )
+            result = await sync.scan()
         result.wanted.close()
         return result, result.finished.files_seen - result.wanted.files
 
@@ -181,7 +224,6 @@ class TransferWorker:
             self._pools.pool(spec.source, spec.options.parallel_transfers),
             self._manifest,
             self._landings,
-            self._staging[unit.origin.library.uuid],
             self._executor,
             self._home,
             on_progress=on_progress,
@@ -190,10 +232,8 @@ class TransferWorker:
         )
 
     async def close(self) -> None:
-        """Closes connections and removes staging folders."""
+        """Closes connections."""
         await self._pools.close()
-        for staging in self._staging.values():
-            await asyncio.get_running_loop().run_in_executor(self._executor, staging.close)
         self._executor.shutdown()
 
 

@@ -61,6 +61,11 @@ class AgentConnection:
         """What was learned when the connection was made."""
         return self._probe
 
+    @property
+    def broken(self) -> bool:
+        """Whether it has ended."""
+        return self._session.failure is not None
+
     async def list_folders(self, limit: int = 200) -> list[bytes]:
         """Names of the directories directly below the root, linked ones too, sorted, at most `limit`."""
         return await self._names(wire.list_folders(limit))

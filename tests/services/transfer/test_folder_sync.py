@@ -164,11 +164,42 @@ async def test_a_source_that_stays_away_fails_the_sync_and_what_landed_stays(wor
     assert caught.value.reason in (Reason.CONNECTION_LOST, Reason.HOST_UNREACHABLE)
     landed = len(worker_bench.visible())
     assert 100 < landed < 2000
+    assert worker_bench.staged() == [], "what did not land takes room in the library"
     next(iter(worker_bench.sources.values())).gone = False
     worker_bench.on_progress = lambda tally: None
     summary = await worker_bench.sync("sync_2")
     assert summary.files_transferred == 2000 - landed
     assert len(worker_bench.visible()) == 2000
+
+
+async def test_a_connection_that_ended_while_nobody_looked_is_not_used_again(worker_bench: WorkerBench) -> None:
+    worker_bench.write("a.txt")
+    await worker_bench.sync("sync_1")
+    source = next(iter(worker_bench.sources.values()))
+    (idle,) = source.connections
+    source.kill()
+    async with asyncio.timeout(10):
+        while not idle.broken:
+            await asyncio.sleep(0.01)
+    assert (await worker_bench.worker.probe(worker_bench.spec, (), count_files=True))[0].files == 1
+    assert (await worker_bench.sync("sync_2")).files_unchanged == 1
+
+
+async def test_a_library_that_nobody_uses_is_let_go_of_so_that_its_disk_can_be_unmounted(worker_bench: WorkerBench) -> None:
+    worker_bench.write("a.txt")
+    await worker_bench.sync("sync_1")
+    open_files = [
+        os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{number}")
+    ]
+    assert not [path for path in open_files if path.startswith(str(worker_bench.library_root))]
+
+
+async def test_a_staging_folder_that_somebody_removed_is_made_again(worker_bench: WorkerBench) -> None:
+    worker_bench.write("a.txt")
+    await worker_bench.sync("sync_1")
+    shutil.rmtree(worker_bench.library_root / ".mediasync" / "staging")
+    worker_bench.write("b.txt")
+    assert (await worker_bench.sync("sync_2")).files_transferred == 1
 
 
 async def test_a_cancelled_sync_leaves_nothing_but_finished_files(worker_bench: WorkerBench) -> None:
@@ -188,6 +219,7 @@ async def test_a_cancelled_sync_leaves_nothing_but_finished_files(worker_bench: 
         await sync
     landed = worker_bench.visible()
     assert set(landed.values()) == {b"x" * 2000}
+    assert worker_bench.staged() == []
     unit_counts = await worker_bench.sync("sync_1")
     assert unit_counts.files_transferred == 2000
     assert len(worker_bench.visible()) == 2000
