@@ -144,7 +144,7 @@ async def measure(options: argparse.Namespace, work: Path) -> None:
         bench = Bench(work, server)
         async with Client(home=work / "home") as client:
             for line in LINES:
-                if options.only and options.only not in line.name:
+                if options.only and not line.name.startswith(options.only):
                     continue
                 port = server.port
                 if line.rate_mbit:
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=290_000, help="bytes of one file, about")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=3)
-    parser.add_argument("--only", default="", help="only the lines whose name holds this")
+    parser.add_argument("--only", default="", help="only the line whose name starts so")
     parser.add_argument("--work", type=Path, help="folder to work in, on the disk to be measured; a temporary one by default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.work, prefix="mediasync-bench-") as folder:

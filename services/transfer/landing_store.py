@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from mediasync.sources.base import FileEntry
 from mediasync.storage.database import Database
 from services.transfer import schema
 from services.transfer.diff import directory_of, name_of
 from services.transfer.entities import LandedFile, LandingKind, LibraryId, Origin, StagedFile, SyncUnit, UnitCounts
-from services.transfer.sql_store import below, insert, upsert
+from services.transfer.sql_store import below, upsert
 
 
 class LandingStore:
@@ -43,7 +44,7 @@ class LandingStore:
         ]
 
         def work(connection: sa.Connection) -> None:
-            connection.execute(upsert(connection, schema.landings, rows[0], ["library", "path"]), rows)
+            connection.execute(upsert(schema.landings, rows[0], ["library", "path"]), rows)
 
         if rows:
             await self._database.write(work)
@@ -104,7 +105,7 @@ class LandingStore:
                 }
                 for file in landed
             ]
-            connection.execute(upsert(connection, schema.manifest, manifest[0], ["origin", "directory", "name"]), manifest)
+            connection.execute(upsert(schema.manifest, manifest[0], ["origin", "directory", "name"]), manifest)
             if fresh:
                 index = [
                     {
@@ -117,7 +118,7 @@ class LandingStore:
                     }
                     for file in fresh
                 ]
-                connection.execute(upsert(connection, schema.library_files, index[0], ["library", "path"]), index)
+                connection.execute(upsert(schema.library_files, index[0], ["library", "path"]), index)
                 events = [{"sync_id": unit.sync_id, "event": event_of(file)} for file in fresh]
                 connection.execute(sa.insert(schema.outbox), events)
                 tasks = [
@@ -184,7 +185,7 @@ def count_unit(connection: sa.Connection, unit: SyncUnit, files: int = 0, bytes_
     """Adds to what was committed for a unit, in the transaction that commits it."""
     key = {"sync_id": unit.sync_id, "origin": unit.origin.key, "folder": unit.folder}
     increments = {"files": files, "bytes": bytes_, "vanished": vanished}
-    statement = insert(connection, schema.units).values(**key, **increments)
+    statement = sqlite.insert(schema.units).values(**key, **increments)
     sums = {name: schema.units.c[name] + statement.excluded[name] for name in increments}
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=sums))
 

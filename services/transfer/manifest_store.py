@@ -53,7 +53,7 @@ class ManifestStore:
                 .values(root=b"gone:" + os.urandom(8).hex().encode() + b":" + root)
             )
             values = {"uuid": uuid, "root": root}
-            connection.execute(upsert(connection, table, values, ["uuid"]), values)
+            connection.execute(upsert(table, values, ["uuid"]), values)
             row = connection.execute(sa.select(table.c.key).where(table.c.uuid == uuid)).one()
             return LibraryId(row.key, uuid, root)
 
@@ -65,7 +65,7 @@ class ManifestStore:
         def work(connection: sa.Connection) -> Origin:
             table = schema.origins
             values = {"source_key": source_key, "library": library.key, "label": label}
-            connection.execute(upsert(connection, table, values, ["source_key", "library"]), values)
+            connection.execute(upsert(table, values, ["source_key", "library"]), values)
             condition = (table.c.source_key == source_key, table.c.library == library.key)
             key = connection.execute(sa.select(table.c.key).where(*condition)).scalar_one()
             return Origin(key, source_key, label, library)
@@ -104,10 +104,10 @@ class ManifestStore:
                 connection.execute(statement, gone)
             moved = [{"origin": origin.key, "path": path, "inode": inode} for path, inode in seen.items() if before.get(path) != inode]
             if moved:
-                connection.execute(upsert(connection, table, moved[0], ["origin", "path"]), moved)
+                connection.execute(upsert(table, moved[0], ["origin", "path"]), moved)
             values = {"origin": origin.key, "folder": folder, "watermark_ns": watermark_ns, "full_scan_time": time.time() if full else 0.0}
             keep = [] if full else ["full_scan_time"]
-            connection.execute(upsert(connection, schema.scans, values, ["origin", "folder"], keep), values)
+            connection.execute(upsert(schema.scans, values, ["origin", "folder"], keep), values)
 
         await self._database.write(work)
 

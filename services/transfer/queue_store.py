@@ -35,7 +35,7 @@ class QueueStore:
                 "files_invalid": 0,
                 "update_time": time.time(),
             }
-            statement = upsert(connection, schema.runs, values, ["sync_id"], ["files_processed", "files_invalid"])
+            statement = upsert(schema.runs, values, ["sync_id"], ["files_processed", "files_invalid"])
             connection.execute(statement, values)
 
         await self._database.write(work)

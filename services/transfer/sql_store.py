@@ -6,18 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 
-def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
-
-
-def upsert(
-    connection: sa.Connection, table: sa.Table, values: Mapping[str, Any], key: Sequence[str], keep: Sequence[str] = ()
-) -> sa.Insert:
+def upsert(table: sa.Table, values: Mapping[str, Any], key: Sequence[str], keep: Sequence[str] = ()) -> sa.Insert:
     """Inserts a row, or overwrites all of it but its key and the columns to `keep`. To be executed with rows of the names in `values`."""
-    statement = insert(connection, table)
+    statement = sqlite.insert(table)
     overwritten = {name: statement.excluded[name] for name in values if name not in {*key, *keep}}
     return statement.on_conflict_do_update(index_elements=list(key), set_=overwritten)
 
