@@ -362,6 +362,54 @@ class WatchProcessingResponse(_message.Message):
 Global___WatchProcessingResponse: _TypeAlias = WatchProcessingResponse  # noqa: Y015
 
 @_typing.final
+class CountLandedRequest(_message.Message):
+    """Asks what a run has brought."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYNC_ID_FIELD_NUMBER: _builtins.int
+    sync_id: _builtins.str
+    """The run."""
+    def __init__(
+        self,
+        *,
+        sync_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sync_id", b"sync_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountLandedRequest: _TypeAlias = CountLandedRequest  # noqa: Y015
+
+@_typing.final
+class CountLandedResponse(_message.Message):
+    """What a run has brought."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    files: _builtins.int
+    """Files that are in the library and on record."""
+    bytes: _builtins.int
+    """Bytes of them."""
+    def __init__(
+        self,
+        *,
+        files: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "files", b"files"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountLandedResponse: _TypeAlias = CountLandedResponse  # noqa: Y015
+
+@_typing.final
 class ReadHostKeyRequest(_message.Message):
     """Asks a host for its key."""
 

@@ -58,6 +58,11 @@ class TransferStub:
                 request_serializer=mediasync_dot_v1_dot_transfer__pb2.WatchProcessingRequest.SerializeToString,
                 response_deserializer=mediasync_dot_v1_dot_transfer__pb2.WatchProcessingResponse.FromString,
                 _registered_method=True)
+        self.CountLanded = channel.unary_unary(
+                '/mediasync.v1.Transfer/CountLanded',
+                request_serializer=mediasync_dot_v1_dot_transfer__pb2.CountLandedRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_transfer__pb2.CountLandedResponse.FromString,
+                _registered_method=True)
         self.ReadHostKey = channel.unary_unary(
                 '/mediasync.v1.Transfer/ReadHostKey',
                 request_serializer=mediasync_dot_v1_dot_transfer__pb2.ReadHostKeyRequest.SerializeToString,
@@ -106,6 +111,13 @@ class TransferServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountLanded(self, request, context):
+        """Counts what a run has brought into the library so far. A run that is not known has brought nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadHostKey(self, request, context):
         """Asks a host for its SSH key, trusts nothing.
         """
@@ -142,6 +154,11 @@ def add_TransferServicer_to_server(servicer, server):
                     servicer.WatchProcessing,
                     request_deserializer=mediasync_dot_v1_dot_transfer__pb2.WatchProcessingRequest.FromString,
                     response_serializer=mediasync_dot_v1_dot_transfer__pb2.WatchProcessingResponse.SerializeToString,
+            ),
+            'CountLanded': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountLanded,
+                    request_deserializer=mediasync_dot_v1_dot_transfer__pb2.CountLandedRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_transfer__pb2.CountLandedResponse.SerializeToString,
             ),
             'ReadHostKey': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadHostKey,
@@ -266,6 +283,33 @@ class Transfer:
             '/mediasync.v1.Transfer/WatchProcessing',
             mediasync_dot_v1_dot_transfer__pb2.WatchProcessingRequest.SerializeToString,
             mediasync_dot_v1_dot_transfer__pb2.WatchProcessingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountLanded(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Transfer/CountLanded',
+            mediasync_dot_v1_dot_transfer__pb2.CountLandedRequest.SerializeToString,
+            mediasync_dot_v1_dot_transfer__pb2.CountLandedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,8 @@ class TransferStub:
     """
     WatchProcessing: _grpc.UnaryStreamMultiCallable[_transfer_pb2.WatchProcessingRequest, _transfer_pb2.WatchProcessingResponse]
     """Follows the processing of a sync's files. Ends when nothing is left and every event of the sync is in the event log."""
+    CountLanded: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.CountLandedRequest, _transfer_pb2.CountLandedResponse]
+    """Counts what a run has brought into the library so far. A run that is not known has brought nothing."""
     ReadHostKey: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.ReadHostKeyRequest, _transfer_pb2.ReadHostKeyResponse]
     """Asks a host for its SSH key, trusts nothing."""
     AcceptHostKey: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.AcceptHostKeyRequest, _transfer_pb2.AcceptHostKeyResponse]
@@ -71,6 +73,8 @@ class TransferAsyncStub(TransferStub):
     """
     WatchProcessing: _aio.UnaryStreamMultiCallable[_transfer_pb2.WatchProcessingRequest, _transfer_pb2.WatchProcessingResponse]  # type: ignore[assignment]
     """Follows the processing of a sync's files. Ends when nothing is left and every event of the sync is in the event log."""
+    CountLanded: _aio.UnaryUnaryMultiCallable[_transfer_pb2.CountLandedRequest, _transfer_pb2.CountLandedResponse]  # type: ignore[assignment]
+    """Counts what a run has brought into the library so far. A run that is not known has brought nothing."""
     ReadHostKey: _aio.UnaryUnaryMultiCallable[_transfer_pb2.ReadHostKeyRequest, _transfer_pb2.ReadHostKeyResponse]  # type: ignore[assignment]
     """Asks a host for its SSH key, trusts nothing."""
     AcceptHostKey: _aio.UnaryUnaryMultiCallable[_transfer_pb2.AcceptHostKeyRequest, _transfer_pb2.AcceptHostKeyResponse]  # type: ignore[assignment]
@@ -116,6 +120,14 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_transfer_pb2.WatchProcessingResponse], _abc.AsyncIterator[_transfer_pb2.WatchProcessingResponse]]:
         """Follows the processing of a sync's files. Ends when nothing is left and every event of the sync is in the event log."""
+
+    @_abc_1.abstractmethod
+    def CountLanded(
+        self,
+        request: _transfer_pb2.CountLandedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.CountLandedResponse, _abc.Awaitable[_transfer_pb2.CountLandedResponse]]:
+        """Counts what a run has brought into the library so far. A run that is not known has brought nothing."""
 
     @_abc_1.abstractmethod
     def ReadHostKey(

@@ -81,10 +81,10 @@ class GrpcPeers:
             yield Processed(state.files_done, state.files_left, state.files_invalid, problems)
 
     async def landed(self, sync_id: str) -> tuple[int, int]:
-        """Files and bytes that have landed so far, as far as they were reported."""
-        with rpc_errors(_PROGRESS):
-            response = await self._progress.GetProgress(progress_pb2.GetProgressRequest(sync_id=sync_id), timeout=_QUICK_SECONDS)
-        return response.progress.files_done, response.progress.bytes_done
+        """Files and bytes that have landed so far."""
+        with rpc_errors(_TRANSFER):
+            response = await self._transfer.CountLanded(transfer_pb2.CountLandedRequest(sync_id=sync_id), timeout=_QUICK_SECONDS)
+        return response.files, response.bytes
 
     async def publish_end(self, job: Job) -> int:
         """Puts the end of a job into the event log; its sequence number there."""

@@ -85,7 +85,7 @@ class Peers(Protocol):
         """Follows the processing of a run's files to its end."""
 
     async def landed(self, sync_id: str) -> tuple[int, int]:
-        """Files and bytes that have landed so far, as far as they were reported."""
+        """Files and bytes that have landed so far."""
 
     async def publish_end(self, job: Job) -> int:
         """Puts the end of a job into the event log; its sequence number there."""
@@ -303,7 +303,7 @@ class Steps:
                 await asyncio.gather(task, stopped, return_exceptions=True)
 
     async def _with_landed(self, done: SyncSummary) -> SyncSummary:
-        """With what units brought that did not come to their end. Workers report it within a moment of being stopped."""
+        """With what units brought that did not come to their end. Workers finish what they are landing when they are stopped."""
         files, size = 0, 0
         try:
             async with asyncio.timeout(_SETTLE_SECONDS):

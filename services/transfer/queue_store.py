@@ -126,6 +126,14 @@ class QueueStore:
 
         return await self._database.read(work)
 
+    async def landed(self, sync_id: str) -> tuple[int, int]:
+        """(files, bytes) that a run has brought so far, over all its units."""
+        units = schema.units
+        total = [sa.func.coalesce(sa.func.sum(column), 0) for column in (units.c.files, units.c.bytes)]
+        statement = sa.select(*total).where(units.c.sync_id == sync_id)
+        files, size = await self._database.read(lambda connection: connection.execute(statement).one())
+        return int(files), int(size)
+
     async def file_problems(self, sync_id: str) -> list[Problem]:
         """The first things that were wrong with files of a run."""
 

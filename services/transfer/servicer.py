@@ -107,6 +107,10 @@ class TransferServicer(transfer_pb2_grpc.TransferServicer):
             last = state
             await self._settled.wait_past(seen, _HEARTBEAT_SECONDS)
 
+    async def CountLanded(self, request: pb.CountLandedRequest, context: Context) -> pb.CountLandedResponse:
+        files, size = await self._queues.landed(request.sync_id)
+        return pb.CountLandedResponse(files=files, bytes=size)
+
     async def ReadHostKey(self, request: pb.ReadHostKeyRequest, context: Context) -> pb.ReadHostKeyResponse:
         key = await self._worker.source(convert.source_from_pb(request.source)).host_key()
         return pb.ReadHostKeyResponse(host_key=convert.host_key_to_pb(key))

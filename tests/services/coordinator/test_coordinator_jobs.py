@@ -112,7 +112,7 @@ async def test_a_connection_that_was_lost_for_good_fails_the_job_and_stops_its_o
     peers.transfer.units = [b"bad", b"slow"]
     peers.transfer.hold(b"slow")
     peers.transfer.failures[b"bad"] = [MediasyncError(Reason.CONNECTION_LOST, "the connection broke")]
-    peers.progress.landed = types_pb2.JobProgress(files_done=5, bytes_done=50)
+    peers.transfer.landed = (5, 50)
     job = await coordinator.finished((await coordinator.start()).job_id)
     assert (job.state, job.problem.reason) == (types_pb2.JOB_STATE_FAILED, "CONNECTION_LOST")
     assert (job.summary.files_transferred, job.summary.bytes_transferred) == (5, 50)
@@ -123,7 +123,7 @@ async def test_a_connection_that_was_lost_for_good_fails_the_job_and_stops_its_o
 
 async def test_a_cancelled_job_stops_at_once_and_counts_what_landed(coordinator: CoordinatorClient, peers: Peers) -> None:
     peers.transfer.hold(b"txt2img-images")
-    peers.progress.landed = types_pb2.JobProgress(files_done=2, bytes_done=20)
+    peers.transfer.landed = (2, 20)
     job_id = (await coordinator.start()).job_id
     await peers.transfer.reach(b"txt2img-images")
 

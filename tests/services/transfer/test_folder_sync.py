@@ -218,6 +218,8 @@ async def test_a_cancelled_sync_leaves_nothing_but_finished_files(worker_bench: 
     landed = worker_bench.visible()
     assert set(landed.values()) == {b"x" * 2000}
     assert worker_bench.staged() == []
+    assert await worker_bench.queues.landed("sync_1") == (len(landed), 2000 * len(landed))
+    assert await worker_bench.queues.landed("sync_unknown") == (0, 0)
     unit_counts = await worker_bench.sync("sync_1")
     assert unit_counts.files_transferred == 2000
     assert len(worker_bench.visible()) == 2000
