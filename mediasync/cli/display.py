@@ -51,7 +51,9 @@ def open_display(quiet: bool = False) -> Display:
 
 def stage(progress: JobProgress) -> str:
     """What is being done, in words."""
-    return display(progress.current_stage.encode("utf-8", "replace")) or _STAGES[progress.status]
+    said = display(progress.current_stage.encode("utf-8", "replace"))
+    # A service that has nothing to add names the status, which is a word for programs.
+    return _STAGES[progress.status] if said in ("", progress.status.value) else said
 
 
 def summary_line(progress: JobProgress) -> str:
@@ -136,7 +138,7 @@ class _Bars(_Quiet):
 
         progress = self._progress
         if progress is None:
-            return Spinner("dots", Text("starting", style="bold"))
+            return Spinner("dots", Text("starting the services", style="bold"))
         parts: list[RenderableType] = [_overall(progress)]
         # The service sends the busiest first; a folder that is done has nothing more to tell.
         busy = [row for row in progress.folders if row.files_done < row.files_total][:_BUSIEST]
@@ -159,7 +161,8 @@ def _overall(progress: JobProgress) -> RenderableType:
     numbers = Text()
     if progress.files_total:
         numbers.append(f"{progress.percent:3.0f} %  ", style="bold")
-        numbers.append(f"{progress.files_done:,}/{progress.files_total:,} files  ")
+        done = progress.files_processed if progress.status is ProgressStatus.PROCESSING else progress.files_done
+        numbers.append(f"{done:,}/{progress.files_total:,} files  ")
         numbers.append(f"{output.size(progress.bytes_done)}/{output.size(progress.bytes_total)}  ")
     if progress.bytes_per_second and progress.status is ProgressStatus.TRANSFERRING:
         numbers.append(f"{output.size(progress.bytes_per_second)}/s  ", style="cyan")

@@ -11,21 +11,18 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from mediasync.errors import ExitCode
-from mediasync.model import Job, JobProgress
+from mediasync.model import Job
 
 if TYPE_CHECKING:
     from mediasync.cli.display import Display
     from mediasync.client import JobHandle
 
 
-async def follow(job: JobHandle, display: Display, interrupt: Interrupt, on_progress: Callable[[JobProgress], None] | None = None) -> Job:
-    """Shows the job's progress until it has ended."""
-    with display:
-        interrupt.job_started(job.cancel, display)
-        async for progress in job.watch():
-            display.update(progress)
-            if on_progress:
-                on_progress(progress)
+async def follow(job: JobHandle, display: Display, interrupt: Interrupt) -> Job:
+    """Shows the job's progress on a display that is open, until the job has ended."""
+    interrupt.job_started(job.cancel, display)
+    async for progress in job.watch():
+        display.update(progress)
     return await job.result()
 
 
@@ -84,8 +81,8 @@ class Interrupt:
 
     def _leave(self) -> None:
         """Ends the process here and now. The job, if it was asked to stop, does so without us, and the services after it."""
-        if self._display is not None and self._ended_with is None:
-            self._display.__exit__(None, None, None)
+        if self._display is not None:
+            self._display.__exit__(None, None, None)  # harmless when it has been left
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):
                 stream.flush()

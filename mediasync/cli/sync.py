@@ -58,6 +58,8 @@ def sync(
 async def _sync(
     source: str, wishes: Wishes, configuration: Configuration, own_file: bool, coordinator: str, as_json: bool, detach: bool
 ) -> int:
+    from contextlib import ExitStack
+
     from mediasync.cli import report
     from mediasync.cli.display import open_display
     from mediasync.cli.follow import Interrupt, follow
@@ -68,7 +70,8 @@ async def _sync(
 
     if is_url(source):
         spec_from_url(source, wishes, configuration)  # a mistake is said before anything is started
-    with Interrupt().handled() as interrupt:
+    with Interrupt().handled() as interrupt, ExitStack() as shown:
+        display = shown.enter_context(open_display(quiet=as_json or detach))
         async with connected("sync", coordinator) as (client, root):
             spec = await resolve_sync(client, source, wishes, configuration, own_file=own_file)
             job = await client.start_sync(spec)
@@ -76,8 +79,10 @@ async def _sync(
             if detach:
                 _print_detached(job, as_json)
                 return 0
+            ended = await follow(job, display, interrupt)
+            shown.close()
             # Told before the services are let go of, which takes a moment when they are our own.
-            code = report.print_result(await follow(job, open_display(quiet=as_json), interrupt), as_json)
+            code = report.print_result(ended, as_json)
             interrupt.job_ended(code)
             return code
 
