@@ -134,7 +134,7 @@ def _state(name: str) -> JobState:
     names = [state.value for state in JobState]
     if name not in names:
         raise MediasyncError(
-            Reason.INVALID_ARGUMENT, f"there is no state {name!r}{did_you_mean(name, names)}; states are {', '.join(names)}"
+            Reason.INVALID_ARGUMENT, f"there is no state {name!r}; expected one of {', '.join(names)}{did_you_mean(name, names)}"
         )
     return JobState(name)
 

@@ -93,7 +93,8 @@ def print_summary(job: Job, *, all_problems: bool = False) -> None:
 def print_problems(problems: Sequence[Problem], total: int, job: Job, limit: int = _SHOWN_PROBLEMS) -> None:
     """The first problems, and what to do about each."""
     for problem in problems[:limit]:
-        where = f"{display(problem.path)}: " if problem.path is not None else ""
+        # Most messages name the file themselves.
+        where = f"{display(problem.path)}: " if problem.path is not None and display(problem.path) not in problem.message else ""
         output.line(f"  {output.style('✗', 'red')} {where}{problem.message}")
         if problem.remedy:
             output.line(f"    {output.style('→', 'cyan')} {problem.remedy}")

@@ -59,7 +59,8 @@ def serve(
 
     if service not in _MODULES:
         raise MediasyncError(
-            Reason.INVALID_ARGUMENT, f"there is no service {service!r}{did_you_mean(service, _MODULES)}; services are {', '.join(_MODULES)}"
+            Reason.INVALID_ARGUMENT,
+            f"there is no service {service!r}; expected one of {', '.join(_MODULES)}{did_you_mean(service, _MODULES)}",
         )
     configure(config)
     if listen:

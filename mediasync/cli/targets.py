@@ -157,7 +157,7 @@ def _source_type(profile: str) -> SourceType:
 
     names = [kind.value for kind in SourceType]
     if profile and profile not in names:
-        raise _wrong("--profile", f"there is no profile {profile!r}{did_you_mean(profile, names)}; expected one of {', '.join(names)}")
+        raise _wrong("--profile", f"there is no profile {profile!r}; expected one of {', '.join(names)}{did_you_mean(profile, names)}")
     return SourceType(profile or SourceType.SSH)
 
 

@@ -36,7 +36,7 @@ USER = re.compile(r"[^\s\x00-\x1f\x7f:-][^\s\x00-\x1f\x7f:]{0,255}")
 
 def is_url(text: str) -> bool:
     """Whether `text` is meant as a URL or a path, and not as the name of a configured source."""
-    return "/" in text or ":" in text
+    return "/" in text or ":" in text or "@" in text
 
 
 def parse_source_url(url: str, source_type: SourceType = SourceType.SSH) -> SourceSpec:
@@ -47,11 +47,11 @@ def parse_source_url(url: str, source_type: SourceType = SourceType.SSH) -> Sour
     """
     match = _SCHEME.fullmatch(url)
     if not match:
-        raise _wrong(url, f"{_shown(url)} is not a source; expected {_FORM}{_scp_hint(url)}")
+        raise _wrong(url, f"{_shown(url)} is not a source; expected {_FORM}{_hint(url)}")
     scheme, rest = match["scheme"].lower(), match["rest"]
     if scheme != "ssh":
-        why = _LATER_SCHEMES.get(scheme, f"unknown kind of source `{scheme}://`{did_you_mean(scheme, ['ssh'])}")
-        raise _wrong(url, f"{_shown(url)}: {why}; expected {_FORM}")
+        why = _LATER_SCHEMES.get(scheme, f"unknown kind of source `{scheme}://`")
+        raise _wrong(url, f"{_shown(url)}: {why}; expected {_FORM}{did_you_mean(scheme, ['ssh'])}")
     authority, slash, path = rest.partition("/")
     user, host, port = _authority(url, authority)
     root = _root(url, slash + path)
@@ -111,12 +111,21 @@ def _raw(url: str, text: str) -> bytes:
         raise _wrong(url, f"{_shown(url)} holds a character that no file name can have") from error
 
 
-def _scp_hint(text: str) -> str:
+def _hint(text: str) -> str:
+    """What a text that is no URL was most likely meant to be."""
+    if text.startswith(("/", "./", "../", "~")):
+        return "; local folders are not read in this version"
     match = _SCP.fullmatch(text)
     if not match:
         return ""
-    path = match["path"] if match["path"].startswith("/") else "/~/" + match["path"].removeprefix("~/")
-    return f"; did you mean `ssh://{_shown(match['host'])}{_shown(path)}`?"
+    host, path = match["host"], match["path"]
+    if host.lower() == "ssh":
+        meant = path.lstrip("/")
+    elif re.match(r"[0-9]{1,5}(/|$)", path):
+        meant = f"{host}:{path}"
+    else:
+        meant = host + (path if path.startswith("/") else "/~/" + path.removeprefix("~/"))
+    return f"; did you mean `ssh://{_shown(meant)}`?"
 
 
 def _shown(text: str) -> str:

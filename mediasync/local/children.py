@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from mediasync.errors import ExitCode, MediasyncError, Reason
+from mediasync.local.control import error_from_json
 from mediasync.local.journal import Journal
 
 SERVICES = ("progress", "ingest", "transfer", "coordinator")
@@ -115,6 +116,7 @@ class Child:
         self._version = ""
         self._waiter = ThreadPoolExecutor(1, thread_name_prefix=command.name)
         self._tail: deque[str] = deque(maxlen=20)
+        self._said: MediasyncError | None = None
         self._stop = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -183,11 +185,18 @@ class Child:
             return False
         if code not in _HOPELESS and self._restarts + 1 < self._policy.starts_before_giving_up:
             return False
-        words = "\n".join(self._tail).strip() or f"it {_ended_how(code)} and said nothing"
+        words = self._said.message if self._said else "\n".join(self._tail).strip() or f"it {_ended_how(code)} and said nothing"
         name = self.command.name
-        self.failure = MediasyncError(
-            Reason.SERVICE_FAILED_TO_START, f"{name} cannot start: {words}", metadata={"exit_code": str(code) if code in _HOPELESS else ""}
-        )
+        if self._said and self._said.reason is not Reason.DATA_FOLDER_IN_USE:
+            self.failure = self._said
+        else:
+            # In use by another service of that name, not by another supervisor, which is what the reason would say of us.
+            self.failure = MediasyncError(
+                Reason.SERVICE_FAILED_TO_START,
+                f"{name} cannot start: {words}",
+                self._said.remedy if self._said else "",
+                metadata={"exit_code": str(code) if code in _HOPELESS else ""},
+            )
         self._journal.info(f"{name} cannot start", child=name, exit_code=code, stderr=words)
         return True
 
@@ -195,6 +204,7 @@ class Child:
         """Starts the process and waits for its end. Returns its exit code, negative for a signal."""
         self._set(ChildState.STARTING)
         self._tail.clear()
+        self._said = None
         ready_read, ready_write = os.pipe()
         output_read, output_write = os.pipe()
         try:
@@ -277,6 +287,9 @@ class Child:
         if not line:
             return  # it ended before it was ready, which is seen where its end is waited for
         announced = json.loads(line)
+        if "error" in announced:
+            self._said = error_from_json(announced["error"])
+            return
         self._addresses = tuple(announced.get("addresses", ()))
         self._version = announced.get("version", "")
         self._was_ready = True

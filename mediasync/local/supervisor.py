@@ -30,6 +30,7 @@ from mediasync.local.control import SOCKET_NAME, ControlServer, error_to_json
 from mediasync.local.holder import Holder, take_lock, write_note
 from mediasync.local.journal import Journal
 from mediasync.runtime.home import Home
+from mediasync.runtime.listen import loopback
 
 DEFAULT_LISTEN = "127.0.0.1:7171"
 EXIT_LOST_RACE = 75
@@ -236,7 +237,7 @@ class Supervisor:
 
 
 def check_free(listen: str) -> None:
-    """Raises MediasyncError when nothing can listen at `listen` (`HOST:PORT`): a clear word at once instead of a child's restarts."""
+    """Raises MediasyncError when nothing can or may listen at `listen` (`HOST:PORT`): a clear word at once instead of a child's."""
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     if not host or not port.isdigit() or int(port) > 65535:
@@ -245,6 +246,7 @@ def check_free(listen: str) -> None:
             f"{listen!r} is not an address to listen at",
             f"Give HOST:PORT, such as {DEFAULT_LISTEN} (port 0: any free one).",
         )
+    loopback(listen)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         with socket.socket(family, kind, protocol) as probe:

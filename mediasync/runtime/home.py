@@ -71,10 +71,13 @@ class Home:
             self.run.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_version()
             self._check_private()
+        except FileExistsError as error:
+            text = f"The data folder {self.path} cannot be used: {error.filename} is there and is not a folder"
+            raise MediasyncError(Reason.DATA_FOLDER_UNUSABLE, text, "Choose another data folder (MEDIASYNC_HOME).") from error
         except OSError as error:
-            raise MediasyncError(
-                Reason.DATA_FOLDER_UNUSABLE, f"The data folder {self.path} cannot be used: {error.filename or ''} {error.strerror or error}"
-            ) from error
+            where = f"{error.filename}: " if error.filename and error.filename != str(self.path) else ""
+            text = f"The data folder {self.path} cannot be used: {where}{error.strerror or error}"
+            raise MediasyncError(Reason.DATA_FOLDER_UNUSABLE, text) from error
 
     def database_url(self, name: str) -> str:
         """Where the service `name` keeps its data."""

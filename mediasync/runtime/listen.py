@@ -6,11 +6,13 @@ import errno
 import ipaddress
 import os
 import socket
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-import grpc.aio
-
 from mediasync.errors import MediasyncError, Reason
+
+if TYPE_CHECKING:
+    import grpc.aio
 
 
 def loopback(address: str) -> str:

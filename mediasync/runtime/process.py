@@ -1,7 +1,8 @@
 """The process around a service: signals, stdin, readiness, exit code.
 
 Environment: `MEDIASYNC_LISTEN` (a TCP address besides the socket), `MEDIASYNC_READY_FD` (an inherited descriptor that gets one JSON
-line once the service serves, and is then closed), `MEDIASYNC_SUPERVISED=1` (stdin is a pipe from the supervisor, whose end means: drain).
+line once the service serves, or one with an `error` if it cannot, and is then closed), `MEDIASYNC_SUPERVISED=1` (stdin is a pipe from
+the supervisor, whose end means: drain).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def run(name: str, wire: Wire) -> NoReturn:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(_serve(name, home, wire, ready_fd, stdin_fd))
     except MediasyncError as error:
-        code = _failed(name, error, on_stderr)
+        code = _failed(name, error, on_stderr, ready_fd if supervised else None)
     except Exception:
         logger.exception("%s failed", name)
         code = _failed(name, MediasyncError(Reason.INTERNAL, "It failed in a way that it should not"), on_stderr)
@@ -161,12 +162,25 @@ def _tell_ready(fd: int, service: Service) -> None:
     os.close(fd)
 
 
-def _failed(name: str, error: MediasyncError, on_stderr: logging.Handler | None) -> ExitCode:
-    """Say in one line why the process ends."""
+def _tell_failed(fd: int, name: str, error: MediasyncError) -> bool:
+    """Whether somebody waited to hear why it does not serve. Nobody does once it has served."""
+    said = {"reason": error.reason.value, "message": error.message, "remedy": error.remedy, "exit_code": int(error.exit_code)}
+    try:
+        os.write(fd, json.dumps({"service": name, "error": said}).encode() + b"\n")
+    except OSError:
+        return False
+    os.close(fd)
+    return True
+
+
+def _failed(name: str, error: MediasyncError, on_stderr: logging.Handler | None, ready_fd: int | None = None) -> ExitCode:
+    """Say in one line why the process ends: to who waits at `ready_fd`, else on stderr."""
     if on_stderr is not None:
         # The line below says the same, with the remedy.
         logging.getLogger().removeHandler(on_stderr)
     logger.error("%s cannot run: %s", name, error, extra={"reason": error.reason.value})
+    if ready_fd is not None and _tell_failed(ready_fd, name, error):
+        return error.exit_code
     remedy = f" {error.remedy}" if error.remedy else ""
     sys.stderr.write(f"mediasync {name}: {error.message.rstrip('.')}.{remedy}\n")
     return error.exit_code

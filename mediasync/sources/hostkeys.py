@@ -191,7 +191,7 @@ def changed(host: Host, key: asyncssh.SSHKey, known: KnownKey) -> MediasyncError
         )
         remedy = (
             "Somebody may be listening in. If you know that the host was set up anew, forget the old key with "
-            f'`ssh-keygen -f {known.file} -R "{host.known_as}"` and run the same command again.'
+            f"`ssh-keygen -f {shlex.quote(known.file)} -R {shlex.quote(host.known_as)}` and run the same command again."
         )
     return MediasyncError(
         Reason.HOST_KEY_CHANGED,

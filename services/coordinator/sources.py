@@ -105,4 +105,7 @@ def _missing(name: str, known: Mapping[str, Source]) -> MediasyncError:
         nearest = folded[near[0]]
         message = f"there is no source {shown!r}; the nearest is {nearest!r}"
         return MediasyncError(Reason.SOURCE_NOT_FOUND, message, metadata={"nearest": nearest})
-    return MediasyncError(Reason.SOURCE_NOT_FOUND, f"there is no source {shown!r}" + ("" if known else "; none has been named yet"))
+    if known:
+        return MediasyncError(Reason.SOURCE_NOT_FOUND, f"there is no source {shown!r}")
+    remedy = "Write it as ssh://[user@]host[:port]/path, or name it first: mediasync sources add NAME ssh://…"
+    return MediasyncError(Reason.SOURCE_NOT_FOUND, f"there is no source {shown!r}; none has been named yet", remedy)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,18 +101,21 @@ def check_folder(root: bytes, data_folder: Path, fstab: Path = Path("/etc/fstab"
     text = display(root)
     real, data = os.path.realpath(root), os.path.realpath(os.fsencode(data_folder))
     if real == data or real.startswith(data + b"/"):
-        raise MediasyncError(Reason.LIBRARY_IN_DATA_FOLDER, f"the destination {text} is inside the data folder {data_folder}")
+        where = "is" if real == data else "is inside"
+        raise MediasyncError(Reason.LIBRARY_IN_DATA_FOLDER, f"the destination {text} {where} the data folder {data_folder}")
     mount_point = unmounted_point(real, fstab, mounts)
     if mount_point is not None:
         raise MediasyncError(
             Reason.LIBRARY_NOT_MOUNTED,
             f"the destination {text} is below {mount_point}, which /etc/fstab lists and which is not mounted",
-            f"Mount it first: mount {mount_point}",
+            f"Mount it first: mount {shlex.quote(mount_point)}",
         )
-    if not os.path.isdir(root):
-        kind = "is not a folder" if os.path.lexists(root) else "does not exist"
-        remedy = f"Create it if that is the place: mkdir -p '{text}' (or mount the disk it is on)."
-        raise MediasyncError(Reason.LIBRARY_MISSING, f"the destination {text} {kind}", remedy)
+    if os.path.isdir(root):
+        return
+    if os.path.lexists(root):
+        raise MediasyncError(Reason.LIBRARY_MISSING, f"the destination {text} is not a folder", "Name the folder that holds the library.")
+    remedy = f"Mount the disk it is on, or create it if that is the place: mkdir -p {shlex.quote(text)}"
+    raise MediasyncError(Reason.LIBRARY_MISSING, f"the destination {text} does not exist", remedy)
 
 
 def unmounted_point(path: bytes, fstab: Path, mounts: Path) -> str | None:

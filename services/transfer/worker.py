@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
+import shlex
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from mediasync.profiles import PROFILES
 from mediasync.runtime import context
 from mediasync.sources.base import Connection, DirectoryScanned, ScanFinished, ScanRequest, Source
 from mediasync.storage.database import Database
+from mediasync.suggest import nearest
 from services.transfer.entities import LibraryId, SyncUnit
 from services.transfer.folder_sync import FolderSync, ScanResult
 from services.transfer.landing import recover
@@ -107,7 +110,8 @@ class TransferWorker:
         expected = next((library for library in known if library.root == root), None)
         if marker is None:
             if expected is not None:
-                restore = f"mkdir -p '{path}/.mediasync' && echo '{{\"library\": \"{expected.uuid}\"}}' > '{path}/.mediasync/library.json'"
+                folder, content = f"{path}/.mediasync", json.dumps({"library": expected.uuid})
+                restore = f"mkdir -p {shlex.quote(folder)} && echo {shlex.quote(content)} > {shlex.quote(f'{folder}/library.json')}"
                 raise MediasyncError(
                     Reason.LIBRARY_MARKER_MISSING,
                     f"{path} was a library and has no marker (.mediasync/library.json) now; most likely its disk is not mounted",
@@ -125,7 +129,7 @@ class TransferWorker:
             raise MediasyncError(
                 Reason.LIBRARY_MARKER_MISMATCH,
                 f"{path} is a copy of the library {display(other.root)}: both have the same marker",
-                f"To make it a library of its own: rm '{path}/.mediasync/library.json'",
+                f"To make it a library of its own: rm {shlex.quote(f'{path}/.mediasync/library.json')}",
             )
         return marker.uuid
 
@@ -181,10 +185,12 @@ class TransferWorker:
             if missing:
                 names = ", ".join(display(name) for name in missing)
                 there = ", ".join(display(name) for name in present[:20]) or "nothing"
+                meant = nearest(names, [display(name) for name in present])
                 raise MediasyncError(
                     Reason.SOURCE_FOLDER_MISSING,
                     f"{spec.label} has no folder {names} below {display(connection.probe.root)}; there is: {there}",
-                    "Name one of these, or leave --folder out to take everything.",
+                    (f"Did you mean `{meant}`? " if meant else "")
+                    + "Name a folder that is there, or leave --folder out to take everything.",
                 )
             # A folder that is below another one is synced with it.
             return [folder for folder in folders if not any(folder.startswith(other + b"/") for other in folders)]

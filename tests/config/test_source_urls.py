@@ -69,12 +69,16 @@ def test_a_type_with_folders_of_its_own_needs_no_path_and_what_it_brings_stays_o
         ("ssh://h/a%00b", "a path cannot hold %00"),
         ("ssh://h/~bob/x", "write the other one's path in full"),
         ("ssh://h/\ud800", "holds a character that no file name can have"),
-        ("shh://h/x", "unknown kind of source `shh://`; did you mean `ssh`?"),
+        ("shh://h/x", "unknown kind of source `shh://`; expected ssh://[user@]host[:port]/path; did you mean `ssh`?"),
         ("docker://c/x", "containers are reached over SSH in this version"),
         ("file:///x", "local folders are not read in this version"),
         ("me@h:pics", "did you mean `ssh://me@h/~/pics`?"),
         ("h:/srv/x", "did you mean `ssh://h/srv/x`?"),
-        ("/srv/x", "/srv/x is not a source; expected ssh://[user@]host[:port]/path"),
+        ("h:2222/x", "did you mean `ssh://h:2222/x`?"),
+        ("ssh:/h/x", "did you mean `ssh://h/x`?"),
+        ("ssh:h/x", "did you mean `ssh://h/x`?"),
+        ("me@h", "me@h is not a source; expected ssh://[user@]host[:port]/path"),
+        ("/srv/x", "/srv/x is not a source; expected ssh://[user@]host[:port]/path; local folders are not read in this version"),
         ("", " is not a source"),
     ],
 )
@@ -94,7 +98,8 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "url"), [("ssh://h/x", True), ("h:x", True), ("/x", True), ("./x", True), ("forge", False), ("my.forge-1", False)]
+    ("text", "url"),
+    [("ssh://h/x", True), ("h:x", True), ("/x", True), ("./x", True), ("me@h", True), ("forge", False), ("my.forge-1", False)],
 )
 def test_a_url_is_told_from_a_name(text: str, url: bool) -> None:
     assert is_url(text) is url

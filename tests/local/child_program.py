@@ -1,6 +1,7 @@
 """Stands in for a service: `child_program.py NAME`. It keeps the contract between supervisor and child, and can be told to misbehave
-by files in its working folder: `NAME.refuse` (text: what to say; ends with code 2), `NAME.crash` (dies at once), `NAME.stubborn`
-(does not end when asked), `NAME.silent` (never says that it is ready). It notes what happens in `notes`."""
+by files in its working folder: `NAME.refuse` (text: what to say; ends with code 2), `NAME.error` (JSON: the error to tell; ends with its
+code), `NAME.crash` (dies at once), `NAME.stubborn` (does not end when asked), `NAME.silent` (never says that it is ready). It notes what
+happens in `notes`."""
 
 from __future__ import annotations
 
@@ -22,6 +23,10 @@ note(f"{name} started")
 if Path(f"{name}.refuse").exists():
     print(f"error: {Path(f'{name}.refuse').read_text()}", file=sys.stderr)
     sys.exit(2)
+if Path(f"{name}.error").exists():
+    error = json.loads(Path(f"{name}.error").read_text())
+    os.write(int(os.environ["MEDIASYNC_READY_FD"]), json.dumps({"service": name, "error": error}).encode() + b"\n")
+    sys.exit(error["exit_code"])
 if Path(f"{name}.crash").exists():
     print("Traceback: it broke", file=sys.stderr)
     sys.exit(1)

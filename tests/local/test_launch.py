@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
@@ -100,6 +101,21 @@ async def test_services_that_cannot_start_say_why_in_their_own_words(home: Home)
         async with asyncio.timeout(30), local_services(home, command=EPHEMERAL):
             raise AssertionError("there are no services")
     assert caught.value.reason is Reason.SERVICE_FAILED_TO_START
+
+
+async def test_a_child_whose_place_is_taken_is_not_taken_for_a_second_supervisor(home: Home) -> None:
+    error = {
+        "reason": "DATA_FOLDER_IN_USE",
+        "message": "the service transfer runs already (process 7)",
+        "remedy": "Stop it.",
+        "exit_code": 2,
+    }
+    home.prepare()
+    (home.path / "transfer.error").write_text(json.dumps(error))
+    with pytest.raises(MediasyncError, match="transfer cannot start: the service transfer runs already") as caught:
+        async with asyncio.timeout(30), local_services(home, command=EPHEMERAL):
+            raise AssertionError("there are no services")
+    assert (caught.value.reason, caught.value.remedy) == (Reason.SERVICE_FAILED_TO_START, "Stop it.")
 
 
 async def test_a_supervisor_that_breaks_is_told_with_its_last_line(home: Home) -> None:

@@ -178,6 +178,17 @@ async def test_a_child_that_refuses_its_configuration_at_first_start_ends_it_wit
         assert running.notes().count("transfer started") == 1
 
 
+async def test_what_a_child_says_keeps_it_from_starting_is_passed_on_with_its_reason_and_remedy(home: Home) -> None:
+    error = {"reason": "DATA_FOLDER_NEWER", "message": "transfer.db is too new", "remedy": "Upgrade.", "exit_code": 2}
+    (home.path / "transfer.error").write_text(json.dumps(error))
+    async with supervisor(home) as running:
+        async with asyncio.timeout(20):
+            _, stderr = await running.process.communicate()
+        assert running.process.returncode == 2
+        assert stderr.decode() == "error: transfer.db is too new\n  → Upgrade.\n"
+        assert running.notes().count("transfer started") == 1
+
+
 async def test_a_child_that_never_gets_ready_is_given_up_after_some_starts(home: Home) -> None:
     (home.path / "progress.crash").touch()
     async with supervisor(home) as running:

@@ -80,6 +80,13 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     assert "MEDIASYNC_HOME" in caught.value.remedy
 
 
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MediasyncError, match=f"{tmp_path}/file is there and is not a folder") as caught:
+        Home(tmp_path / "file").prepare()
+    assert caught.value.reason is Reason.DATA_FOLDER_UNUSABLE
+
+
 def test_a_folder_that_cannot_be_made_is_refused() -> None:
     # Not even root may make a folder here.
     with pytest.raises(MediasyncError, match="/sys/mediasync") as caught:

@@ -268,9 +268,16 @@ async def test_an_address_that_others_could_reach_or_nobody_understands_is_refus
 
 
 async def test_what_keeps_it_from_starting_is_one_line_with_the_remedy(start: Start) -> None:
-    tiny = await start("refuses", MEDIASYNC_SUPERVISED="1")
+    tiny = await start("refuses")
     assert (tiny.ready, await tiny.exit_code()) == (None, 2)
-    assert await tiny.stderr() == "mediasync tiny: The key x is wrong. Remove it.\n"
+    assert (await tiny.stderr()).splitlines()[-1] == "mediasync tiny: The key x is wrong. Remove it."
+
+
+async def test_what_keeps_it_from_starting_is_told_to_a_supervisor_as_it_is(start: Start) -> None:
+    tiny = await start("refuses", MEDIASYNC_SUPERVISED="1")
+    error = {"reason": "CONFIGURATION_INVALID", "message": "The key x is wrong.", "remedy": "Remove it.", "exit_code": 2}
+    assert (tiny.ready, await tiny.exit_code()) == ({"service": "tiny", "error": error}, 2)
+    assert await tiny.stderr() == ""
 
 
 async def test_a_bug_at_the_start_ends_it_with_70_and_a_traceback_in_the_log(start: Start, data_home: Home) -> None:

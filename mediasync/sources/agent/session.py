@@ -262,7 +262,9 @@ class Session:
             )
         status = f" (exit status {exit_status})" if exit_status is not None else ""
         return MediasyncError(
-            Reason.SOURCE_PROTOCOL, f"{self.place} closed the session before the transfer program started{status}{self._printed()}"
+            Reason.SOURCE_PROTOCOL,
+            f"{self.place} closed the session before the transfer program started{status}{self._printed()}",
+            "Log in as a user who may run commands there: `ssh` to the same place, followed by `echo hello`, should print just that.",
         )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,14 @@ def check(root: Path, data_folder: Path) -> MediasyncError:
 def test_a_destination_that_does_not_exist_is_refused_with_the_way_out(tmp_path: Path) -> None:
     error = check(tmp_path / "missing", tmp_path / "data")
     assert error.reason is Reason.LIBRARY_MISSING
-    assert f"mkdir -p '{tmp_path}/missing'" in error.remedy
+    assert f"mkdir -p {tmp_path}/missing" in error.remedy
+
+
+def test_the_way_out_can_be_pasted_into_a_shell_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    missing = tmp_path / 'it\'s my "library"'
+    error = check(missing, tmp_path / "data")
+    subprocess.run(["sh", "-c", error.remedy.partition("place: ")[2]], check=True)
+    assert missing.is_dir()
 
 
 def test_a_destination_that_is_a_file_is_refused(tmp_path: Path) -> None:
