@@ -26,8 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
-from mediasync import convert, convert_client
-from mediasync.errors import MediasyncError, Reason
+from mediasync import convert
+from mediasync.convert.media import catalog_file_from_pb
+from mediasync.convert.named import named_source_from_pb
+from mediasync.errors import FieldViolation, MediasyncError, Reason
 from mediasync.following import Forward
 from mediasync.ids import new_request_id
 from mediasync.local.launch import local_services
@@ -110,7 +112,7 @@ class Client:
         """Connects. Raises SERVICES_UNREACHABLE when nobody answers at the given address, and what `local_services` raises."""
         try:
             if self._given:
-                self.address = self._given
+                self.address = _checked_address(self._given)
             else:
                 services = await self._stack.enter_async_context(local_services(self._home, self._environ))
                 self.address = services.address
@@ -186,12 +188,12 @@ class Client:
         """Names a source, with the sync that its name stands for. Raises SOURCE_EXISTS."""
         source = coordinator_pb2.Source(name=name, spec=convert.spec_to_pb(spec))
         request = coordinator_pb2.CreateSourceRequest(request_id=new_request_id(), source=source)
-        return convert_client.named_source_from_pb((await self._call(self._coordinator.CreateSource, request)).source)
+        return named_source_from_pb((await self._call(self._coordinator.CreateSource, request)).source)
 
     async def get_source(self, name: str) -> NamedSource:
         """A named source. Raises SOURCE_NOT_FOUND, naming the nearest one."""
         response = await self._call(self._coordinator.GetSource, coordinator_pb2.GetSourceRequest(name=name))
-        return convert_client.named_source_from_pb(response.source)
+        return named_source_from_pb(response.source)
 
     async def list_sources(self) -> AsyncGenerator[NamedSource, None]:
         """Named sources, by name; those of the configuration file among them."""
@@ -201,7 +203,7 @@ class Client:
 
         async for response in self._pages(self._coordinator.ListSources, page):
             for source in response.sources:
-                yield convert_client.named_source_from_pb(source)
+                yield named_source_from_pb(source)
 
     async def remove_source(self, name: str) -> None:
         """Forgets a named source; no file is touched. Raises SOURCE_NOT_FOUND, SOURCE_IN_CONFIGURATION."""
@@ -238,12 +240,12 @@ class Client:
 
         async for response in self._pages(self._catalog.List, page):
             for file in response.files:
-                yield convert_client.catalog_file_from_pb(file)
+                yield catalog_file_from_pb(file)
 
     async def get_file(self, library_path: bytes, library_root: str = "") -> CatalogFile:
         """One file, complete. Raises FILE_NOT_FOUND."""
         request = catalog_pb2.CatalogGetRequest(library_path=library_path, library_root=library_root)
-        return convert_client.catalog_file_from_pb((await self._call(self._catalog.Get, request)).file)
+        return catalog_file_from_pb((await self._call(self._catalog.Get, request)).file)
 
     # Inside.
 
@@ -308,6 +310,19 @@ class Client:
                     await patience.wait_after(error)
             finally:
                 call.cancel()
+
+
+def _checked_address(address: str) -> str:
+    """`address`, if it can be one. Raises INVALID_ARGUMENT."""
+    host, colon, port = address.rpartition(":")
+    if address.startswith("unix:") or (host and colon and port.isdecimal() and int(port) <= 65535):
+        return address
+    raise MediasyncError(
+        Reason.INVALID_ARGUMENT,
+        f"{address!r} is not the address of a coordinator; expected HOST:PORT, such as 127.0.0.1:7171",
+        "`mediasync status` shows the address of the services on this machine.",
+        [FieldViolation("coordinator", "not HOST:PORT")],
+    )
 
 
 class _Patience:

@@ -327,7 +327,11 @@ class NamedSource:
 
 @dataclass(frozen=True)
 class GenerationMetadata:
-    """What generated a file and how, as far as the file says. Texts are the file's own: hostile input to whatever shows them."""
+    """What generated a file and how, as far as the file says; empty or None where it does not.
+
+    Texts are the file's own, hostile input to whatever shows them; the pipeline has freed them of NUL and lone surrogates and
+    bounded their length.
+    """
 
     generator: str = ""
     generator_version: str = ""

@@ -13,11 +13,11 @@ from opentelemetry import trace
 
 from mediasync import convert
 from mediasync.errors import FieldViolation
-from mediasync.runtime import propagation
+from mediasync.runtime import paging, propagation
 from mediasync.runtime.context import SYNC_ID_BAGGAGE
 from mediasync.v1 import coordinator_pb2 as pb
 from mediasync.v1 import coordinator_pb2_grpc
-from services.coordinator import paging, validation
+from services.coordinator import validation
 from services.coordinator.jobs import Jobs
 from services.coordinator.peers import GrpcPeers
 from services.coordinator.sources import Origin, Source, Sources
@@ -61,8 +61,8 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         size = paging.page_size(request.page_size)
         states = [convert.job_state_from_pb(state) for state in request.states]
         # One more than asked for tells whether there is another page.
-        jobs = await self._jobs.list(size + 1, paging.decode(request.page_token), states)
-        token = paging.encode(jobs[size - 1].job_id) if len(jobs) > size else ""
+        jobs = await self._jobs.list(size + 1, _after(request.page_token), states)
+        token = paging.encode([jobs[size - 1].job_id]) if len(jobs) > size else ""
         return pb.ListJobsResponse(jobs=[convert.job_to_pb(job) for job in jobs[:size]], next_page_token=token)
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
@@ -90,8 +90,8 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
 
     async def ListSources(self, request: pb.ListSourcesRequest, context: Context) -> pb.ListSourcesResponse:
         size = paging.page_size(request.page_size)
-        sources = await self._sources.list(size + 1, paging.decode(request.page_token))
-        token = paging.encode(sources[size - 1].name) if len(sources) > size else ""
+        sources = await self._sources.list(size + 1, _after(request.page_token))
+        token = paging.encode([sources[size - 1].name]) if len(sources) > size else ""
         return pb.ListSourcesResponse(sources=[_source(source) for source in sources[:size]], next_page_token=token)
 
     async def DeleteSource(self, request: pb.DeleteSourceRequest, context: Context) -> pb.DeleteSourceResponse:
@@ -136,3 +136,9 @@ def _source(source: Source) -> pb.Source:
     if source.create_time:
         message.create_time.CopyFrom(convert.timestamp(source.create_time))
     return message
+
+
+def _after(page_token: str) -> str:
+    """The key that a page goes on after; empty for the first."""
+    position = paging.decode(page_token, str)
+    return str(position[0]) if position else ""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import grpc.aio
 
+from mediasync.runtime import paging
 from mediasync.runtime.context import trace_parent
 from mediasync.v1 import events_pb2 as pb
 from mediasync.v1.events_pb2_grpc import EventsServicer as EventsBase
-from services.ingest import convert, paging
+from services.ingest import convert
 from services.ingest.log import EventLog
 from services.ingest.subscriptions import Subscriptions
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
 from mediasync.errors import reason_of
-from mediasync.model import Problem
-from services.transfer.pipeline.stage import GenerationMetadata, MediaFacts, MediaFile, StageFailure, StageRun
+from mediasync.model import GenerationMetadata, Problem
+from services.transfer.pipeline.stage import MediaFacts, MediaFile, StageFailure, StageRun
 
 MAX_FRAME_BYTES = 16 << 20
 HEADER_BYTES = 4

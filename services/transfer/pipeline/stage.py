@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import Problem
+from mediasync.model import GenerationMetadata, Problem
 from mediasync.paths import display
 
 MAX_SEED = 2**64 - 1
@@ -31,31 +31,6 @@ class MediaFile:
     def name(self) -> bytes:
         """Its last path part."""
         return self.library_path.rpartition(b"/")[2]
-
-
-@dataclass(frozen=True)
-class GenerationMetadata:
-    """What generated a file and how, as far as the file says. Mirrors the message of that name in media_ingest.proto.
-
-    Every text is free of NUL and lone surrogates and bounded in length. Empty or None where the file does not say.
-    """
-
-    generator: str = ""
-    generator_version: str = ""
-    prompt: str = ""
-    negative_prompt: str = ""
-    model: str = ""
-    model_hash: str = ""
-    seed: int | None = None
-    sampler: str = ""
-    scheduler: str = ""
-    steps: int | None = None
-    cfg_scale: float | None = None
-    loras: tuple[str, ...] = ()
-    fields: tuple[tuple[str, str], ...] = ()
-    prompt_json: bytes = b""
-    workflow_json: bytes = b""
-    parameters: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import SourceSpec, SyncOptions, SyncSpec
-from services.coordinator import paging, validation
+from services.coordinator import validation
 from tests.fixtures.coordinator import connection
 
 
@@ -98,20 +98,3 @@ def test_every_wrong_field_is_named_in_one_error() -> None:
 @pytest.mark.parametrize(("request_id", "count"), [("", 1), ("x" * 129, 1), ("x" * 128, 0)])
 def test_a_request_id_has_1_to_128_characters(request_id: str, count: int) -> None:
     assert len(validation.check_request_id(request_id)) == count
-
-
-@pytest.mark.parametrize(("asked", "given"), [(0, 50), (1, 1), (500, 500), (10_000, 500)])
-def test_a_page_is_bounded(asked: int, given: int) -> None:
-    assert paging.page_size(asked) == given
-
-
-@pytest.mark.parametrize("token", ["x", "!", "ä", paging.encode("")])
-def test_a_page_token_that_nobody_gave_out_is_refused(token: str) -> None:
-    with pytest.raises(MediasyncError) as refused:
-        paging.decode(token)
-    assert [violation.field for violation in refused.value.fields] == ["page_token"]
-
-
-def test_a_negative_page_is_refused() -> None:
-    with pytest.raises(MediasyncError, match="page_size"):
-        paging.page_size(-1)

@@ -9,12 +9,11 @@ import grpc.aio
 
 from mediasync.errors import FieldViolation, MediasyncError, Reason
 from mediasync.paths import display
-from mediasync.runtime import crash
+from mediasync.runtime import crash, paging
 from mediasync.v1 import catalog_pb2 as pb
 from mediasync.v1 import media_ingest_pb2 as ingest_pb
 from mediasync.v1.catalog_pb2_grpc import CatalogServicer as CatalogBase
 from mediasync.v1.media_ingest_pb2_grpc import MediaIngestServicer as MediaIngestBase
-from services.ingest import paging
 from services.ingest.subscribers.catalog.convert import CHANGES, Unusable, file_event_from_pb, file_to_pb, sha256_from_pb
 from services.ingest.subscribers.catalog.files import FileEvent, Filter
 from services.ingest.subscribers.catalog.store import CatalogStore

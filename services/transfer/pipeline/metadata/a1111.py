@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from mediasync.model import GenerationMetadata
 from services.transfer.pipeline.formats.jpeg import COMMENT
 from services.transfer.pipeline.formats.texts import Texts
 from services.transfer.pipeline.formats.tiff import USER_COMMENT
 from services.transfer.pipeline.metadata import text as safe
-from services.transfer.pipeline.stage import GenerationMetadata, MediaFile
+from services.transfer.pipeline.stage import MediaFile
 
 _NAME = re.compile(r"[\w \-/]++(:?)")
 _NAME_START = re.compile(r"\w")

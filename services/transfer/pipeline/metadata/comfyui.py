@@ -14,13 +14,14 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from mediasync.model import GenerationMetadata
 from mediasync.paths import display
 from services.transfer.pipeline.formats.jpeg import COMMENT
 from services.transfer.pipeline.formats.texts import Texts
 from services.transfer.pipeline.metadata import text as safe
 from services.transfer.pipeline.metadata.graph import Graph, Node
 from services.transfer.pipeline.metadata.graph_texts import conditioning, scalar
-from services.transfer.pipeline.stage import GenerationMetadata, MediaFile
+from services.transfer.pipeline.stage import MediaFile
 
 _NOT_PICTURES = frozenset(
     {

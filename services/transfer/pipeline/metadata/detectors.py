@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from mediasync.model import GenerationMetadata
 from services.transfer.pipeline.formats.texts import Texts
 from services.transfer.pipeline.metadata import a1111, comfyui
 from services.transfer.pipeline.metadata.text import graph_bytes
-from services.transfer.pipeline.stage import GenerationMetadata, MediaFile
+from services.transfer.pipeline.stage import MediaFile
 
 Detector = Callable[[Texts, MediaFile], GenerationMetadata | None]
 

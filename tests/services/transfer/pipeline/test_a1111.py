@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mediasync.model import GenerationMetadata
 from services.transfer.pipeline.metadata import a1111
-from services.transfer.pipeline.stage import GenerationMetadata
 from tests.fixtures.media import FORGE_TEXT
 
 A1111_ITSELF = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mediasync.model import GenerationMetadata
 from services.transfer.pipeline.formats import tiff
 from services.transfer.pipeline.formats.limits import MAX_TEXT_BYTES, MAX_TEXTS, MAX_TEXTS_BYTES
 from services.transfer.pipeline.formats.texts import Texts
 from services.transfer.pipeline.metadata import carriers
 from services.transfer.pipeline.metadata.stage import MetadataStage
 from services.transfer.pipeline.metadata.text import MAX_GRAPH_BYTES
-from services.transfer.pipeline.stage import GenerationMetadata, MediaFacts, MediaFile, run_stages
+from services.transfer.pipeline.stage import MediaFacts, MediaFile, run_stages
 from services.transfer.pipeline.stages import STAGES
 from tests.fixtures.media import (
     FORGE_TEXT,

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mediasync.model import GenerationMetadata
 from services.transfer.pipeline.formats.texts import Texts
 from services.transfer.pipeline.metadata import comfyui
 from services.transfer.pipeline.metadata.graph import MAX_NODES, Graph
-from services.transfer.pipeline.stage import GenerationMetadata, MediaFile
+from services.transfer.pipeline.stage import MediaFile
 from tests.fixtures.media import text_to_image
 
 Nodes = dict[str, Any]

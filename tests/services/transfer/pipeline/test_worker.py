@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 
+from mediasync.convert.media import metadata_from_pb
 from mediasync.errors import MediasyncError, Reason
+from mediasync.model import GenerationMetadata
 from mediasync.v1 import media_ingest_pb2 as pb
 from services.transfer.pipeline.frames import frame, parse_request, parse_response, request, response
-from services.transfer.pipeline.messages import facts_to_pb, metadata_from_pb
-from services.transfer.pipeline.stage import GenerationMetadata, MediaFacts, MediaFile, StageFailure, StageRun, problem_with, run_stages
+from services.transfer.pipeline.messages import facts_to_pb
+from services.transfer.pipeline.stage import MediaFacts, MediaFile, StageFailure, StageRun, problem_with, run_stages
 from services.transfer.pipeline.stages import STAGES, select
 from services.transfer.pipeline.worker import PipelineWorker
 from tests.fixtures.media import FORGE_TEXT, comfy_png, picture, png, text_chunk, text_to_image

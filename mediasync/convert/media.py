@@ -1,17 +1,33 @@
-"""Protobuf messages -> plain data, for the nouns that only clients read; the others are in `mediasync.convert`."""
+"""What the catalog knows of files. Apart from the others, so that who never speaks of media loads none of it."""
 
 from __future__ import annotations
 
 from mediasync import model
-from mediasync.convert import problem_from_pb, spec_from_pb, to_unix
-from mediasync.v1 import catalog_pb2, coordinator_pb2, media_ingest_pb2
+from mediasync.convert.basic import to_unix
+from mediasync.convert.jobs import problem_from_pb
+from mediasync.v1 import catalog_pb2, media_ingest_pb2
 
 
-def named_source_from_pb(message: coordinator_pb2.Source) -> model.NamedSource:
-    """A named source. One of an unknown origin cannot be removed for sure, so that it is taken as the configuration's."""
-    added = message.origin == coordinator_pb2.SOURCE_ORIGIN_ADDED
-    origin = model.SourceOrigin.ADDED if added else model.SourceOrigin.CONFIGURATION
-    return model.NamedSource(message.name, spec_from_pb(message.spec), origin, to_unix(message.create_time))
+def metadata_to_pb(metadata: model.GenerationMetadata) -> media_ingest_pb2.GenerationMetadata:
+    """What generated a file."""
+    return media_ingest_pb2.GenerationMetadata(
+        generator=metadata.generator,
+        generator_version=metadata.generator_version,
+        prompt=metadata.prompt,
+        negative_prompt=metadata.negative_prompt,
+        model=metadata.model,
+        model_hash=metadata.model_hash,
+        seed=metadata.seed,
+        sampler=metadata.sampler,
+        scheduler=metadata.scheduler,
+        steps=metadata.steps,
+        cfg_scale=metadata.cfg_scale,
+        loras=metadata.loras,
+        fields=[media_ingest_pb2.MetadataField(name=name, value=value) for name, value in metadata.fields],
+        prompt_json=metadata.prompt_json,
+        workflow_json=metadata.workflow_json,
+        parameters=metadata.parameters,
+    )
 
 
 def metadata_from_pb(message: media_ingest_pb2.GenerationMetadata) -> model.GenerationMetadata:

@@ -1,0 +1,162 @@
+"""What is asked for, and what became of it."""
+
+from __future__ import annotations
+
+from mediasync import model
+from mediasync.convert.basic import duration, file_path, timestamp, to_seconds, to_unix
+from mediasync.convert.sources import source_from_pb, source_to_pb
+from mediasync.errors import reason_of
+from mediasync.v1 import types_pb2 as pb
+
+_JOB_STATES = {
+    model.JobState.PENDING: pb.JOB_STATE_PENDING,
+    model.JobState.RUNNING: pb.JOB_STATE_RUNNING,
+    model.JobState.COMPLETE: pb.JOB_STATE_COMPLETE,
+    model.JobState.COMPLETE_WITH_ERRORS: pb.JOB_STATE_COMPLETE_WITH_ERRORS,
+    model.JobState.FAILED: pb.JOB_STATE_FAILED,
+    model.JobState.CANCELLED: pb.JOB_STATE_CANCELLED,
+}
+_JOB_STATES_BACK = {value: key for key, value in _JOB_STATES.items()}
+
+
+def options_to_pb(options: model.SyncOptions) -> pb.SyncOptions:
+    """Options, every default spelled out."""
+    return pb.SyncOptions(
+        parallel_transfers=options.parallel_transfers,
+        retry_attempts=options.retry_attempts,
+        retry_delay=duration(options.retry_delay_seconds),
+        extract_metadata=options.extract_metadata,
+        verify_transfers=options.verify_transfers,
+        full_scan=options.full_scan,
+        settle_time=duration(options.settle_seconds),
+        incomplete_after=duration(options.incomplete_after_seconds),
+    )
+
+
+def options_from_pb(message: pb.SyncOptions) -> model.SyncOptions:
+    """Options; what is absent is the default."""
+    default = model.SyncOptions()
+    return model.SyncOptions(
+        parallel_transfers=message.parallel_transfers or default.parallel_transfers,
+        retry_attempts=message.retry_attempts if message.HasField("retry_attempts") else default.retry_attempts,
+        retry_delay_seconds=to_seconds(message.retry_delay) if message.HasField("retry_delay") else default.retry_delay_seconds,
+        extract_metadata=message.extract_metadata if message.HasField("extract_metadata") else default.extract_metadata,
+        verify_transfers=message.verify_transfers,
+        full_scan=message.full_scan,
+        settle_seconds=to_seconds(message.settle_time) if message.HasField("settle_time") else default.settle_seconds,
+        incomplete_after_seconds=(
+            to_seconds(message.incomplete_after) if message.HasField("incomplete_after") else default.incomplete_after_seconds
+        ),
+    )
+
+
+def spec_to_pb(spec: model.SyncSpec) -> pb.SyncSpec:
+    """A sync, as it is asked for."""
+    return pb.SyncSpec(
+        source=source_to_pb(spec.source),
+        dest_path=spec.dest_path,
+        folders=[file_path(folder) for folder in spec.folders],
+        options=options_to_pb(spec.options),
+    )
+
+
+def spec_from_pb(message: pb.SyncSpec) -> model.SyncSpec:
+    """A sync, as it is asked for."""
+    return model.SyncSpec(
+        source=source_from_pb(message.source),
+        dest_path=message.dest_path,
+        folders=tuple(folder.raw for folder in message.folders),
+        options=options_from_pb(message.options),
+    )
+
+
+def problem_to_pb(problem: model.Problem) -> pb.Problem:
+    """A problem."""
+    message = pb.Problem(reason=problem.reason.value, message=problem.message, remedy=problem.remedy)
+    if problem.path is not None:
+        message.path.CopyFrom(file_path(problem.path))
+    return message
+
+
+def problem_from_pb(message: pb.Problem) -> model.Problem:
+    """A problem."""
+    path = message.path.raw if message.HasField("path") else None
+    return model.Problem(reason_of(message.reason), message.message, message.remedy, path)
+
+
+def summary_to_pb(summary: model.SyncSummary) -> pb.SyncSummary:
+    """A summary."""
+    return pb.SyncSummary(
+        files_transferred=summary.files_transferred,
+        bytes_transferred=summary.bytes_transferred,
+        files_unchanged=summary.files_unchanged,
+        files_filtered=summary.files_filtered,
+        files_unsettled=summary.files_unsettled,
+        files_failed=summary.files_failed,
+        files_vanished=summary.files_vanished,
+        files_invalid=summary.files_invalid,
+        problems=[problem_to_pb(problem) for problem in summary.problems],
+        problems_total=summary.problems_total,
+        duration=duration(summary.duration_seconds),
+    )
+
+
+def summary_from_pb(message: pb.SyncSummary) -> model.SyncSummary:
+    """A summary."""
+    return model.SyncSummary(
+        message.files_transferred,
+        message.bytes_transferred,
+        message.files_unchanged,
+        message.files_filtered,
+        message.files_unsettled,
+        message.files_failed,
+        message.files_vanished,
+        message.files_invalid,
+        tuple(problem_from_pb(problem) for problem in message.problems),
+        message.problems_total,
+        to_seconds(message.duration),
+    )
+
+
+def job_state_to_pb(state: model.JobState) -> pb.JobState.ValueType:
+    """A job's state."""
+    return _JOB_STATES[state]
+
+
+def job_state_from_pb(value: pb.JobState.ValueType) -> model.JobState:
+    """A job's state. One that this version does not know is taken as running: the client goes on watching."""
+    return _JOB_STATES_BACK.get(value, model.JobState.RUNNING)
+
+
+def job_to_pb(job: model.Job) -> pb.Job:
+    """A job."""
+    message = pb.Job(
+        job_id=job.job_id,
+        sync_id=job.sync_id,
+        state=_JOB_STATES[job.state],
+        spec=spec_to_pb(job.spec),
+        create_time=timestamp(job.create_time),
+        summary=summary_to_pb(job.summary),
+    )
+    if job.start_time:
+        message.start_time.CopyFrom(timestamp(job.start_time))
+    if job.end_time:
+        message.end_time.CopyFrom(timestamp(job.end_time))
+    if job.problem:
+        message.problem.CopyFrom(problem_to_pb(job.problem))
+    return message
+
+
+def job_from_pb(message: pb.Job) -> model.Job:
+    """A job."""
+    return model.Job(
+        job_id=message.job_id,
+        sync_id=message.sync_id,
+        state=job_state_from_pb(message.state),
+        spec=spec_from_pb(message.spec),
+        create_time=to_unix(message.create_time),
+        start_time=to_unix(message.start_time),
+        end_time=to_unix(message.end_time),
+        summary=summary_from_pb(message.summary),
+        problem=problem_from_pb(message.problem) if message.HasField("problem") else None,
+    )

@@ -1,0 +1,15 @@
+"""Named sources. Apart from the others, as only clients read them."""
+
+from __future__ import annotations
+
+from mediasync import model
+from mediasync.convert.basic import to_unix
+from mediasync.convert.jobs import spec_from_pb
+from mediasync.v1 import coordinator_pb2
+
+
+def named_source_from_pb(message: coordinator_pb2.Source) -> model.NamedSource:
+    """A named source. One of an unknown origin cannot be removed for sure, so that it is taken as the configuration's."""
+    added = message.origin == coordinator_pb2.SOURCE_ORIGIN_ADDED
+    origin = model.SourceOrigin.ADDED if added else model.SourceOrigin.CONFIGURATION
+    return model.NamedSource(message.name, spec_from_pb(message.spec), origin, to_unix(message.create_time))
