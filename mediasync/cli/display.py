@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -14,9 +15,12 @@ from mediasync.paths import display
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 _PLAIN_SECONDS = 2.0
 _BUSIEST = 5
+_BAR_CELLS, _BAR_CELLS_NARROW = 40, 16
+_STAGE_CELLS = 40  # room for the longest stage
 _STAGES = {
     ProgressStatus.INITIALIZING: "connecting",
     ProgressStatus.SCANNING: "looking for new files",
@@ -58,14 +62,14 @@ def stage(progress: JobProgress) -> str:
 
 def summary_line(progress: JobProgress) -> str:
     """A snapshot in one line."""
-    parts = [f"{progress.percent:3.0f} %  {stage(progress)}" if progress.files_total else stage(progress)]
+    parts = [f"{_percent(progress):3} %  {stage(progress)}" if progress.files_total else stage(progress)]
     if progress.files_total:
         parts.append(f"{progress.files_done:,} of {output.count(progress.files_total, 'file')}")
         parts.append(f"{output.size(progress.bytes_done)} of {output.size(progress.bytes_total)}")
-    if progress.bytes_per_second and progress.status is ProgressStatus.TRANSFERRING:
+    if _moving(progress):
         parts.append(f"{output.size(progress.bytes_per_second)}/s")
         if progress.remaining_seconds is not None:
-            parts.append(f"{output.span(progress.remaining_seconds)} left")
+            parts.append(_left(progress.remaining_seconds))
     if progress.errors:
         parts.append(f"{progress.errors:,} failed")
     return ", ".join(parts)
@@ -106,13 +110,14 @@ class _Lines(_Quiet):
 
 
 class _Bars(_Quiet):
-    """Bars: one for all, and one for each of the busiest folders."""
+    """Bars: one for all, and one for each of the busiest folders. What changes has room of its own, so that nothing jumps."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self._progress: JobProgress | None = None
+        self._places: dict[bytes, int] = {}
         self._live = Live(
             console=Console(file=sys.stderr), get_renderable=self.render, refresh_per_second=10, transient=True, redirect_stdout=False
         )
@@ -125,6 +130,8 @@ class _Bars(_Quiet):
         self._live.stop()
 
     def update(self, progress: JobProgress) -> None:
+        for row in progress.folders:
+            self._places.setdefault(row.folder, len(self._places))
         self._progress = progress
 
     def say(self, text: str) -> None:
@@ -139,53 +146,71 @@ class _Bars(_Quiet):
         progress = self._progress
         if progress is None:
             return Spinner("dots", Text("starting the services", style="bold"))
-        parts: list[RenderableType] = [_overall(progress)]
-        # The service sends the busiest first; a folder that is done has nothing more to tell.
-        busy = [row for row in progress.folders if row.files_done < row.files_total][:_BUSIEST]
-        if busy and progress.status is ProgressStatus.TRANSFERRING:
-            parts.append(_folder_rows(busy))
+        widest = max([5, *(len(f"{row.files_total:,}") * 2 + 1 for row in progress.folders)])
+        bar_cells = min(_BAR_CELLS, max(_BAR_CELLS_NARROW, self._live.console.width - widest - 4 - _STAGE_CELLS))
+        scanning = progress.status in (ProgressStatus.INITIALIZING, ProgressStatus.SCANNING)
+        percent = Text(f"{_percent(progress)} %" if progress.files_total else "", style="bold")
+        parts: list[RenderableType] = [
+            _row((progress.percent, 100), percent, Text(stage(progress), style="bold"), bar_cells, widest, scanning)
+        ]
+        if progress.files_total:
+            parts.append(_numbers(progress))
+        for row in self._busy(progress):
+            # Text, because a folder's name may look like markup.
+            count = Text(f"{row.files_done:,}/{row.files_total:,}", style="dim")
+            name = Text(display(row.folder) or "(root)", style="dim")
+            parts.append(_row((row.bytes_done, max(row.bytes_total, 1)), count, name, bar_cells, widest))
         return Group(*parts)
 
+    def _busy(self, progress: JobProgress) -> Sequence[FolderProgress]:
+        """The busiest folders, which the service sends first, in the order in which they came up. One that is done has nothing to tell."""
+        if progress.status is not ProgressStatus.TRANSFERRING:
+            return ()
+        busy = [row for row in progress.folders if row.files_done < row.files_total][:_BUSIEST]
+        return sorted(busy, key=lambda row: self._places[row.folder])
 
-def _overall(progress: JobProgress) -> RenderableType:
+
+def _row(done: tuple[float, float], count: Text, name: Text, bar_cells: int, count_cells: int, pulse: bool = False) -> RenderableType:
+    """A bar, its count, and last what it is of, whose length then moves nothing."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
-    from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(width=32)
-    grid.add_column(no_wrap=True)
-    scanning = progress.status in (ProgressStatus.INITIALIZING, ProgressStatus.SCANNING)
-    bar = ProgressBar(total=100, completed=progress.percent, pulse=scanning, width=32)
-    numbers = Text()
-    if progress.files_total:
-        numbers.append(f"{progress.percent:3.0f} %  ", style="bold")
-        done = progress.files_processed if progress.status is ProgressStatus.PROCESSING else progress.files_done
-        numbers.append(f"{done:,}/{progress.files_total:,} files  ")
-        numbers.append(f"{output.size(progress.bytes_done)}/{output.size(progress.bytes_total)}  ")
-    if progress.bytes_per_second and progress.status is ProgressStatus.TRANSFERRING:
-        numbers.append(f"{output.size(progress.bytes_per_second)}/s  ", style="cyan")
+    grid.add_column(width=bar_cells)
+    grid.add_column(width=count_cells, justify="right", no_wrap=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_row(ProgressBar(total=done[1], completed=done[0], pulse=pulse, width=bar_cells), count, name)
+    return grid
+
+
+def _numbers(progress: JobProgress) -> Text:
+    from rich.text import Text
+
+    done = progress.files_processed if progress.status is ProgressStatus.PROCESSING else progress.files_done
+    total = f"{progress.files_total:,}"
+    numbers = Text(no_wrap=True, overflow="ellipsis")
+    numbers.append(f"{done:,}".rjust(len(total)) + f"/{total} files  ")
+    numbers.append(f"{output.size(progress.bytes_done):>7}/{output.size(progress.bytes_total)}  ")
+    if _moving(progress):
+        numbers.append(f"{output.size(progress.bytes_per_second):>7}/s  ", style="cyan")
         if progress.remaining_seconds is not None:
-            numbers.append(f"{output.span(progress.remaining_seconds)} left  ", style="dim")
+            numbers.append(f"{_left(progress.remaining_seconds)}  ", style="dim")
     if progress.errors:
         numbers.append(f"{progress.errors:,} failed", style="red")
-    grid.add_row(Text(stage(progress).ljust(22), style="bold"), bar, numbers)
-    return grid
+    return numbers
 
 
-def _folder_rows(rows: Sequence[FolderProgress]) -> RenderableType:
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
+def _percent(progress: JobProgress) -> int:
+    """Rounded down: 100 is for what is all there."""
+    return int(progress.percent)
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True, overflow="ellipsis", max_width=40)
-    grid.add_column(width=20)
-    grid.add_column(no_wrap=True, justify="right")
-    for row in rows:
-        # Text, because a folder's name may look like markup.
-        name = Text("  " + (display(row.folder) or "(root)"), style="dim")
-        bar = ProgressBar(total=max(row.bytes_total, 1), completed=row.bytes_done, width=20)
-        grid.add_row(name, bar, Text(f"{row.files_done:,}/{row.files_total:,}", style="dim"))
-    return grid
+
+def _moving(progress: JobProgress) -> bool:
+    """Whether a rate says something: not while the last files are only waited for."""
+    return bool(progress.bytes_per_second) and stage(progress) == _STAGES[ProgressStatus.TRANSFERRING]
+
+
+def _left(seconds: float) -> str:
+    """A guess, and so in whole seconds."""
+    whole = math.ceil(seconds)
+    return f"{whole} s left" if whole < 60 else f"{output.span(whole)} left"
