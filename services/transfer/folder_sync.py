@@ -50,7 +50,10 @@ _WATERMARK_MARGIN_NS = 2_000_000_000
 _FULL_SCAN_EVERY_SECONDS = 86_400
 _GROUP_FILES = 64
 _GROUP_SECONDS = 0.1
-_LOOKS_AGAIN = 2
+# A file that is being written while the sync runs is worth a short wait; one that was left unfinished a while ago is not.
+_LOOKS_AGAIN = 3
+_LONGEST_WAIT_SECONDS = 5.0
+_FRESH_NS = 10_000_000_000
 # No directory has this inode number, so a scan takes one that is on record with it for another and lists it in full.
 _LIST_IN_FULL = 0
 
@@ -103,6 +106,7 @@ class FolderSync:
         self._committed_before: Mapping[bytes, tuple[int, int]] = {}
         self._look_again: dict[bytes, FileEntry] = {}
         self._unfinished: set[bytes] = set()
+        self._scan_started_ns = 0
 
     async def scan(self) -> ScanResult:
         """Looks at the folder and compares; changes nothing. The caller closes `wanted`. Raises MediasyncError."""
@@ -194,6 +198,7 @@ class FolderSync:
         with _tracer.start_as_current_span("scan", attributes={"folder": display(self._unit.folder)}) as span:
             result = await self.scan()
             span.set_attributes({"files": result.finished.files_seen, "files.wanted": result.wanted.files, "scan.full": result.full})
+        self._scan_started_ns = result.finished.started_ns
         try:
             self._tally.scanned()
             self._on_scanned(result.wanted.files, result.wanted.size_bytes)
@@ -237,21 +242,24 @@ class FolderSync:
             text = f"{wanted.size_bytes:,} bytes have to come, and the library {display(root)} has {free:,} free"
             raise MediasyncError(Reason.LIBRARY_NO_SPACE, text)
         await self._pull_and_land(wanted, staging)
+        fresh = {path: entry for path, entry in self._look_again.items() if entry.mtime_ns > self._scan_started_ns - _FRESH_NS}
         for _ in range(_LOOKS_AGAIN):
-            if not self._look_again:
+            if not fresh:
                 return
             # Long enough that a file which was left alone meanwhile counts as settled.
             self._tally.stage("waiting for files that are being written")
             self._on_progress(self._tally)
-            await asyncio.sleep(self._options.settle_seconds)
+            await asyncio.sleep(min(self._options.settle_seconds, _LONGEST_WAIT_SECONDS))
             again = WantedSpool(self._scratch)
             try:
-                for entry in self._look_again.values():
+                for path, entry in fresh.items():
                     again.add(entry)
-                self._look_again.clear()
+                    del self._look_again[path]
                 await self._pull_and_land(again, staging)
             finally:
                 again.close()
+            # Still unfinished: only one that grew meanwhile has somebody at work on it.
+            fresh = {path: entry for path, entry in self._look_again.items() if path in fresh and entry != fresh[path]}
 
     async def _pull_and_land(self, wanted: WantedSpool, staging: Staging) -> None:
         self._tally.stage("transferring")

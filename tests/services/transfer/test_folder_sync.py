@@ -90,6 +90,19 @@ async def test_a_half_written_picture_is_left_until_it_is_complete(worker_bench:
     assert (summary.files_transferred, summary.files_unsettled) == (1, 0)
 
 
+async def test_a_picture_that_is_finished_while_the_sync_runs_is_taken_by_it(worker_bench: WorkerBench) -> None:
+    file = worker_bench.write("a.png", png(b"half", complete=False))
+
+    def finish(tally: UnitTally) -> None:
+        if tally.progress().current_stage.startswith("waiting"):
+            file.write_bytes(png(b"half and half"))
+
+    worker_bench.on_progress = finish
+    summary = await worker_bench.sync()
+    assert (summary.files_transferred, summary.files_unsettled) == (1, 0)
+    assert worker_bench.visible() == {b"a.png": png(b"half and half")}
+
+
 async def test_a_file_that_never_completes_is_taken_in_the_end_and_marked(worker_bench: WorkerBench) -> None:
     file = worker_bench.write("a.png", png(b"half", complete=False))
     os.utime(file, (time.time() - 7200, time.time() - 7200))
