@@ -62,4 +62,4 @@ class Launcher(Protocol):
         """The far side, for messages."""
 
     async def launch(self, receiver: Receiver) -> Launched:
-        """Starts it. Raises MediasyncError; nothing is left behind then."""
+        """Starts it, in bounded time. Raises MediasyncError; nothing is left behind then."""

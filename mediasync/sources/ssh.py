@@ -19,6 +19,7 @@ from mediasync.sources.channel import Launched, Receiver
 from mediasync.sources.ssh_login import Gate, Login, Target
 
 PACKET_BYTES = 128 * 1024
+SESSION_SECONDS = 30.0  # some servers run accounting and mounts before they let a session begin
 EOF_SECONDS = 5.0
 
 
@@ -92,19 +93,20 @@ class SshLauncher:
         began = time.perf_counter()
         session = _Session(receiver, self.place)
         try:
-            await login.connection.create_session(
-                lambda: session,
-                shell.agent_command(),
-                encoding=None,
-                env=None,
-                send_env=None,
-                request_pty=False,
-                window=self._window_bytes,
-                max_pktsize=PACKET_BYTES,
-            )
+            async with asyncio.timeout(SESSION_SECONDS):
+                await login.connection.create_session(
+                    lambda: session,
+                    shell.agent_command(),
+                    encoding=None,
+                    env=None,
+                    send_env=None,
+                    request_pty=False,
+                    window=self._window_bytes,
+                    max_pktsize=PACKET_BYTES,
+                )
         except (asyncssh.Error, OSError) as error:
             await login.close()
-            reason = error.reason if isinstance(error, asyncssh.ChannelOpenError) else str(error)
+            reason = error.reason if isinstance(error, asyncssh.ChannelOpenError) else str(error) or "it did not answer"
             raise MediasyncError(
                 Reason.SOURCE_PROTOCOL,
                 f"{self.place} lets us log in, but run no command: {ssh_errors.printable(reason)}",

@@ -91,7 +91,7 @@ class Gate:
         """Fills in what `~/.ssh/config` and the source's type say. Raises CONFIGURATION_INVALID for a config that cannot be read."""
         try:
             options = await asyncssh.SSHClientConnectionOptions.construct(
-                host=spelled.host, port=spelled.port or (), username=spelled.user or (), client_keys=None, known_hosts=b""
+                config=(), host=spelled.host, port=spelled.port or (), username=spelled.user or (), client_keys=None, known_hosts=b""
             )
         except (ValueError, OSError) as error:
             raise MediasyncError(
@@ -194,10 +194,10 @@ class Gate:
             arguments["server_host_key_algs"] = _algorithms(known)
         try:
             options = await asyncssh.SSHClientConnectionOptions.construct(
+                config=(),
                 host=spelled.host,
                 port=target.host.port,
                 username=target.user,
-                tunnel=below.connection if below is not None else None,
                 known_hosts=lambda host, addr, port: nothing_known if client.only_ask else trusted,
                 client_factory=lambda: client,
                 connect_timeout=CONNECT_SECONDS,
@@ -214,7 +214,9 @@ class Gate:
         except (asyncssh.KeyImportError, ValueError, OSError) as error:
             raise ssh_errors.key_unusable(", ".join(identities) or "of ~/.ssh/config", str(error)) from error
         try:
-            return await asyncssh.connect(spelled.host, target.host.port, options=options)
+            # Said here and not among the options, or asyncssh would follow ssh_config's ProxyJump on its own.
+            tunnel = below.connection if below is not None else None
+            return await asyncssh.connect(spelled.host, target.host.port, tunnel=tunnel, options=options)
         except asyncssh.HostKeyNotVerifiable as error:
             raise client.refusal or ssh_errors.cannot_connect(error, target.host.name, target.host.port, CONNECT_SECONDS) from error
         except asyncssh.PermissionDenied as error:

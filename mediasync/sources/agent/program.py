@@ -616,7 +616,8 @@ class Ending:
             kind = "matroska"
         else:
             # Nothing known in it: if its name promises a format, its first bytes are still to come.
-            return False if self.name.rpartition(b".")[2].lower() in self.BY_NAME else None
+            _, dot, kind = self.name.rpartition(b".")
+            return False if dot and kind.lower() in self.BY_NAME else None
         return getattr(self, kind)()
 
     def png(self):

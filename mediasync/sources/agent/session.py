@@ -75,9 +75,9 @@ class Session:
         hello = _Hello()
         self._call = hello
         try:
+            launched = await launcher.launch(self)
+            self._channel = launched.channel
             async with asyncio.timeout(START_SECONDS):
-                launched = await launcher.launch(self)
-                self._channel = launched.channel
                 # Nothing is waited for in between: the loader reads the program, and the program this.
                 launched.channel.write(wire.program() + wire.hello(nonce, roots))
                 kind, payload = await hello.answer
