@@ -42,7 +42,7 @@ async def resolve_sync(client: Client, source: str, wishes: Wishes, configuratio
         return spec_from_url(source, wishes, configuration)
     if own_file and source in configuration.sources:
         return overlay(configuration.sources[source], wishes)
-    return overlay((await client.get_source(source)).spec, wishes, str(configuration.media_base or ""))
+    return overlay(await _named(client, source, configuration if own_file else None), wishes, str(configuration.media_base or ""))
 
 
 async def resolve_source(client: Client, source: str, wishes: Wishes, configuration: Configuration, *, own_file: bool) -> SourceSpec:
@@ -55,7 +55,20 @@ async def resolve_source(client: Client, source: str, wishes: Wishes, configurat
         raise _profile_of_name(source)
     if own_file and source in configuration.sources:
         return _reached(configuration.sources[source].source, wishes)
-    return _reached((await client.get_source(source)).spec.source, wishes)
+    return _reached((await _named(client, source, configuration if own_file else None)).source, wishes)
+
+
+async def _named(client: Client, name: str, own: Configuration | None) -> SyncSpec:
+    """The sync that the coordinator knows by `name`. A name that it does not know may be one of the command's own file, misspelled."""
+    from mediasync.suggest import nearest
+
+    try:
+        return (await client.get_source(name)).spec
+    except MediasyncError as error:
+        near = nearest(name, own.sources) if own and error.reason is Reason.SOURCE_NOT_FOUND else None
+        if near is None:
+            raise
+        raise MediasyncError(error.reason, f"there is no source {name!r}; the nearest is {near!r}", metadata={"nearest": near}) from None
 
 
 def source_from_url(url: str, wishes: Wishes) -> SourceSpec:

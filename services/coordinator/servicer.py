@@ -78,7 +78,8 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         spec = convert.spec_from_pb(request.source.spec)
         named = request.source.spec.source.name
         wrong = validation.check_request_id(request.request_id) + validation.check_name(request.source.name, "source.name")
-        wrong += [violation for violation in validation.check_spec(spec, "source.spec") if violation.field != "source.spec.source.name"]
+        found = validation.check_spec(spec, "source.spec", needs_dest=False)
+        wrong += [violation for violation in found if violation.field != "source.spec.source.name"]
         if named and named != request.source.name:
             wrong.append(FieldViolation("source.spec.source.name", f"must be empty or the source's name, is {named!r}"))
         validation.require(wrong)

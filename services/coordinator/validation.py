@@ -52,11 +52,11 @@ def check_source(source: SourceSpec, prefix: str) -> list[FieldViolation]:
     return found + _check_connection(source.connection, f"{prefix}.ssh")
 
 
-def check_spec(spec: SyncSpec, prefix: str) -> list[FieldViolation]:
-    """What is wrong with a sync that is to be started."""
+def check_spec(spec: SyncSpec, prefix: str, *, needs_dest: bool = True) -> list[FieldViolation]:
+    """What is wrong with a sync that is to be started, or kept under a name: then its destination may be left to each start."""
     found = check_source(spec.source, f"{prefix}.source")
     if not spec.dest_path:
-        found.append(FieldViolation(f"{prefix}.dest_path", "must not be empty"))
+        found += [FieldViolation(f"{prefix}.dest_path", "must not be empty")] if needs_dest else []
     elif "\0" in spec.dest_path:
         found.append(FieldViolation(f"{prefix}.dest_path", "must not hold a NUL character"))
     elif not os.path.isabs(spec.dest_path):

@@ -21,6 +21,11 @@ def test_a_sync_as_it_should_be_is_accepted() -> None:
     assert wrong(source=full, folders=(b"a", b"b/c", b"b/d\n")) == []
 
 
+def test_a_destination_may_be_left_open_where_a_sync_is_only_named() -> None:
+    assert validation.check_spec(SyncSpec(SourceSpec(connection()), ""), "spec", needs_dest=False) == []
+    assert validation.check_spec(SyncSpec(SourceSpec(connection()), "media"), "spec", needs_dest=False) != []
+
+
 @pytest.mark.parametrize("dest_path", ["", "media", "./media", "~/media", "/media\0"])
 def test_a_destination_has_to_be_an_absolute_path(dest_path: str) -> None:
     assert wrong(dest_path=dest_path) == ["spec.dest_path"]
