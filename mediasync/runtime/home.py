@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +103,7 @@ class Home:
             text = file.read_text(encoding="ascii", errors="replace").strip()
         except FileNotFoundError:
             # Several services start at once; each writes the same, and a rename is seen whole or not at all.
-            temporary = self.path / f"{_VERSION_FILE}.{os.getpid()}"
+            temporary = self.path / f"{_VERSION_FILE}.{os.getpid()}.{threading.get_ident()}"
             temporary.write_text(f"{DATA_VERSION}\n", encoding="ascii")
             temporary.replace(file)
             return

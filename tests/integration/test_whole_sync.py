@@ -93,7 +93,7 @@ def test_a_detached_sync_goes_on_by_itself_and_can_be_watched(installation: Inst
     assert job_id.startswith("job_")
     watched = installation.run("jobs", "watch", job_id, "--json")
     assert watched.code == 0, watched.err
-    assert json.loads(watched.out.splitlines()[-1])["files_transferred"] == 200  # a line each of progress, then the result
+    assert json.loads(watched.out.splitlines()[-1])["job"]["files_transferred"] == 200  # lines of progress, then the job
     shown = installation.run("jobs", "show", job_id, "--json")
     assert shown.json["state"] == "complete"
     assert installation.hashes(installation.library) == installation.hashes(installation.source)

@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from mediasync.runtime import context
 from mediasync.runtime.home import Home
 from mediasync.v1 import events_pb2
 from tests.fixtures.ingest import BOUND_SECONDS, Ingest, StartProcess, file_event, sync_event
@@ -21,15 +22,16 @@ async def test_the_subscribers_call_is_part_of_the_syncs_trace_also_after_a_rest
     ingest = Ingest(home)
     for sync_id, trace in traces.items():
         request = events_pb2.EventsPublishRequest(events=[file_event(f"{sync_id}.png".encode(), sync_id=sync_id), sync_event(sync_id)])
-        metadata = [("traceparent", f"00-{trace}-{'1' * 16}-01")]
+        parent = f"00-{trace}-{'1' * 16}-01"
         if sync_id == "sync_a":
             # The answer may or may not come before the kill; the events are in the log either way.
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                await ingest.events.Publish(request, metadata=metadata, timeout=BOUND_SECONDS)
+            with context.resumed(sync_id, parent), contextlib.suppress(grpc.aio.AioRpcError):
+                await ingest.events.Publish(request, timeout=BOUND_SECONDS)
             await doomed.ended()
             running = await start_process("services.ingest", home.path)
         else:
-            await ingest.events.Publish(request, metadata=metadata, timeout=BOUND_SECONDS, wait_for_ready=True)
+            with context.resumed(sync_id, parent):
+                await ingest.events.Publish(request, timeout=BOUND_SECONDS, wait_for_ready=True)
     await ingest.delivered(4)
     await ingest.close()
     assert await running.stop() == 0
