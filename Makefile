@@ -53,3 +53,8 @@ protos-check: venv-dev ## fails if mediasync/v1 is not what protos/ gives
 bench: venv-dev ## ours against rsync, side by side
 	@scripts/system_packages.sh
 	@.venv/bin/python -m benchmarks.transfer
+
+.PHONY: pictures
+pictures: venv ## docs/*.svg anew, from real commands in a terminal
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --group docs
+	@.venv/bin/python scripts/record_svg.py

@@ -55,6 +55,7 @@ def list_(
                 for file in files
             ],
             right=["size", "seed"],
+            cut=["prompt"],
         )
 
 

@@ -69,6 +69,7 @@ def error_json(error: MediasyncError, exit_code: int) -> dict[str, Any]:
     }
 
 
+_CUT_CELLS = 16  # what is left at least of a column that may be cut
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "": 0}
 
 
@@ -85,12 +86,12 @@ def coloured(stream: Any) -> bool:
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = (), cut: Sequence[str] = ()) -> None:
     """Rows under headers. On a terminal long cells are folded to its width; elsewhere every row is one line. `right` names the columns
-    that are aligned there."""
+    that are aligned there, `cut` those that are cut off on a terminal, rather than that others are folded for them."""
     cells = [[str(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _rich_table(headers, cells, right)
+        _rich_table(headers, cells, right, cut)
         return
     widths = [max(len(row[column]) for row in [list(headers), *cells]) for column in range(len(headers))]
     for row in [[header.upper() for header in headers], *cells]:
@@ -100,18 +101,24 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], right: Seque
         line("  ".join(padded).rstrip())
 
 
-def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[str]) -> None:
+def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[str], cut: Sequence[str]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for header in headers:
-        shown.add_column(header, justify="right" if header in right else "left", overflow="fold", no_wrap=header in right)
+    console = Console(no_color=not coloured(sys.stdout))
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    widths = [max(len(row[column]) for row in [headers, *cells]) for column in range(len(headers))]
+    lacking = max(0, sum(widths) + 2 * len(widths) - console.width)
+    for header, width in zip(headers, widths, strict=True):
+        if header in cut:
+            shown.add_column(header, overflow="ellipsis", no_wrap=True, max_width=max(_CUT_CELLS, width - lacking))
+        else:
+            shown.add_column(header, justify="right" if header in right else "left", overflow="fold", no_wrap=header in right)
     for row in cells:
         shown.add_row(*(Text(cell) for cell in row))  # Text, because a name may look like markup
-    Console(no_color=not coloured(sys.stdout)).print(shown)
+    console.print(shown)
 
 
 def pairs(rows: Sequence[tuple[str, object]]) -> None:

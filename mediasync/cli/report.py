@@ -71,8 +71,8 @@ def print_summary(job: Job, *, all_problems: bool = False) -> None:
     sign, colour, words = _VERDICTS[job.state]
     took = f" in {output.span(summary.duration_seconds)}" if summary.duration_seconds else ""
     output.line(f"{output.style(sign, colour, bold=True)} {output.style('Sync ' + words, bold=True)}{took}")
-    output.pairs([("from", job.spec.source.label), ("to", job.spec.dest_path)])
-    rows: list[tuple[str, object]] = [
+    rows: list[tuple[str, object]] = [("from", job.spec.source.label), ("to", job.spec.dest_path)]
+    rows += [
         (label, f"{output.count(number, 'file')}{meaning}")
         for label, number, meaning in (
             ("transferred", summary.files_transferred, f", {output.size(summary.bytes_transferred)}"),
