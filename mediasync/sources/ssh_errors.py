@@ -64,4 +64,6 @@ def line_lost(error: BaseException | None, place: str) -> MediasyncError | None:
     if error is None:
         return None
     why = error.reason if isinstance(error, asyncssh.DisconnectError) else str(error)
-    return MediasyncError(Reason.CONNECTION_LOST, f"the connection to {place} broke: {printable(why)}")
+    # What asyncssh says of a reset line is no more than that.
+    because = f": {printable(why)}" if why and why != "Connection lost" else ""
+    return MediasyncError(Reason.CONNECTION_LOST, f"the connection to {place} broke{because}")

@@ -35,7 +35,8 @@ class Attempts:
             raise error
         if self.failures > self._options.retry_attempts:
             tried = f"; tried {self.failures} times" if self.failures > 1 else ""
-            raise MediasyncError(Reason.CONNECTION_LOST, f"the source was lost: {error.message}{tried}") from error
+            lost = "" if error.reason is Reason.CONNECTION_LOST else "the source was lost: "
+            raise MediasyncError(Reason.CONNECTION_LOST, f"{lost}{error.message}{tried}") from error
         delay = min(self._options.retry_delay_seconds * 2 ** (self.failures - 1), _LONGEST_WAIT_SECONDS)
         return float(delay * random.uniform(0.75, 1.25))  # noqa: S311 - nothing secret
 
