@@ -95,6 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
+    if len(arguments) == 2 and arguments[0] in ("--show-completion", "--install-completion"):
+        # Else typer takes the shell that it is run by, and overlooks the one that is named.
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
     try:
         result = _build()(args=list(arguments), prog_name="mediasync", standalone_mode=False)
         code = result if isinstance(result, int) else int(ExitCode.DONE)

@@ -35,12 +35,36 @@ def test_help_loads_nothing_heavy() -> None:
     assert not {"grpc", "pydantic", "google.protobuf", "opentelemetry", "yaml", "asyncio", "sqlalchemy"} & set(loaded)
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-async def test_completion_is_offered_for_each_shell(cli: Cli, shell: str) -> None:
-    cli.environ |= {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [("bash", "complete -o default -F"), ("zsh", "#compdef mediasync"), ("fish", "complete --command mediasync")],
+)
+async def test_completion_is_offered_for_each_shell_by_name(cli: Cli, shell: str, words: str) -> None:
     ended = await cli("--show-completion", shell)
-    assert ended.code == 0
-    assert "_MEDIASYNC_COMPLETE" in ended.stdout
+    assert (ended.code, ended.stderr) == (0, "")
+    assert words in ended.stdout and "_MEDIASYNC_COMPLETE" in ended.stdout
+    assert (await cli("--show-completion", "tcsh")).code == 2
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"_MEDIASYNC_COMPLETE": "complete_bash", "COMP_WORDS": "mediasync sy", "COMP_CWORD": "1"},
+        {"_MEDIASYNC_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "mediasync sy"},
+        {
+            "_MEDIASYNC_COMPLETE": "complete_fish",
+            "_TYPER_COMPLETE_ARGS": "mediasync sy",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        },
+    ],
+    ids=["bash", "zsh", "fish"],
+)
+async def test_a_tab_in_each_shell_completes_a_command(cli: Cli, environ: dict[str, str]) -> None:
+    cli.environ |= environ
+    ended = await cli()
+    assert (ended.code, ended.stderr) == (0, "")
+    assert "sync" in ended.stdout
+    assert "sources" not in ended.stdout
 
 
 async def test_completion_names_commands_and_options(cli: Cli) -> None:
