@@ -1,4 +1,5 @@
-"""Following a job in the foreground. The first Ctrl-C cancels the job and waits for its end, the second leaves at once."""
+"""Following a job in the foreground. The first Ctrl-C cancels the job and waits for its end, the second leaves as soon as the job was
+asked to stop, the third at once."""
 
 from __future__ import annotations
 
@@ -10,12 +11,15 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
-from mediasync.errors import ExitCode
+from mediasync.cli import output
+from mediasync.errors import ExitCode, MediasyncError, Reason
 from mediasync.model import Job
 
 if TYPE_CHECKING:
     from mediasync.cli.display import Display
     from mediasync.client import JobHandle
+
+_ASK_SECONDS = 1.0
 
 
 async def follow(job: JobHandle, display: Display, interrupt: Interrupt) -> Job:
@@ -29,7 +33,8 @@ async def follow(job: JobHandle, display: Display, interrupt: Interrupt) -> Job:
 class Interrupt:
     """What SIGINT and SIGTERM do while a command follows a job. Before the job has started they end the command."""
 
-    def __init__(self) -> None:
+    def __init__(self, as_json: bool = False) -> None:
+        self._as_json = as_json
         self._main = asyncio.current_task()
         self._cancel: Callable[[], Awaitable[None]] | None = None
         self._display: Display | None = None
@@ -60,7 +65,11 @@ class Interrupt:
 
     def _on_signal(self) -> None:
         self._count += 1
-        if self._count > 1 or self._ended_with is not None:
+        if self._count == 2 and self._ended_with is None and self._cancelling is not None and not self._cancelling.done():
+            # Or a job that nobody has asked to stop would go on when we are gone.
+            self._cancelling.add_done_callback(lambda _: self._leave())
+            asyncio.get_running_loop().call_later(_ASK_SECONDS, self._leave)
+        elif self._count > 1 or self._ended_with is not None:
             self._leave()
         elif self._cancel is None:
             assert self._main is not None
@@ -83,6 +92,8 @@ class Interrupt:
         """Ends the process here and now. The job, if it was asked to stop, does so without us, and the services after it."""
         if self._display is not None:
             self._display.__exit__(None, None, None)  # harmless when it has been left
+        if self._as_json and self._ended_with is None:
+            output.print_json(output.error_json(MediasyncError(Reason.CANCELLED, "left before the job had ended"), int(ExitCode.CANCELLED)))
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):
                 stream.flush()

@@ -70,7 +70,7 @@ async def _sync(
 
     if is_url(source):
         spec_from_url(source, wishes, configuration)  # a mistake is said before anything is started
-    with Interrupt().handled() as interrupt, ExitStack() as shown:
+    with Interrupt(as_json).handled() as interrupt, ExitStack() as shown:
         display = shown.enter_context(open_display(quiet=as_json or detach))
         async with connected("sync", coordinator) as (client, root):
             spec = await resolve_sync(client, source, wishes, configuration, own_file=own_file)
