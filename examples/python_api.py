@@ -19,8 +19,9 @@ async def bring(config: SyncConfig) -> int:
             print(f"{progress.percent:3.0f} %  {progress.current_stage}  {progress.files_done} of {progress.files_total} files")
         result = await job.result()
         print(f"{result.state.value}: {result.summary.files_transferred} new, {result.summary.files_unchanged} unchanged")
-        for problem in result.summary.problems:
-            print(f"  {problem.reason.value}: {problem.message}")
+        # What failed single files, and what failed the whole.
+        for problem in (*result.summary.problems, *([result.problem] if result.problem else [])):
+            print(f"  {problem.reason.value}: {problem.message}. {problem.remedy}")
         async for file in client.list_files(sync_id=job.sync_id):
             seed = file.metadata.seed if file.metadata else None
             print(f"  {file.library_path!r}  {file.size_bytes} bytes  seed {seed}")
