@@ -380,22 +380,17 @@ class Scanner:
                     self.tick()
                 name = entry.name
                 try:
-                    if entry.is_dir(follow_symlinks=False):
-                        if name.startswith(prefixes) or name in skipped:
+                    # A million files pass here in a scan of three seconds.
+                    if not entry.is_file(follow_symlinks=False):
+                        if not entry.is_dir(follow_symlinks=False) or name.startswith(prefixes) or name in skipped:
                             filtered += 1
                         elif len(name) > room:
                             long += 1
                         else:
                             directories.append(name)
                         continue
-                    if not entry.is_file(follow_symlinks=False) or name.startswith(prefixes) or name in skipped:
+                    if name.startswith(prefixes) or name.lower().endswith(suffixes) or name in skipped:
                         filtered += 1
-                        continue
-                    if name.lower().endswith(suffixes):
-                        filtered += 1
-                        continue
-                    if len(name) > room:
-                        long += 1
                         continue
                     status_of = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
@@ -404,7 +399,10 @@ class Scanner:
                 except OSError as error:
                     failed = says(error)
                     continue
-                if not stat.S_ISREG(status_of.st_mode):
+                if len(name) > room:
+                    long += 1
+                    continue
+                if status_of.st_mode & 0o170000 != stat.S_IFREG:
                     filtered += 1
                     continue
                 seen += 1

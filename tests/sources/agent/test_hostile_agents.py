@@ -187,7 +187,10 @@ async def test_a_file_is_never_longer_than_was_asked_for() -> None:
 async def test_a_hello_that_lies_is_refused(answer: bytes) -> None:
     async def talk() -> None:
         connection = await connect(MARKER + answer)
-        await connection.list_folders()
+        try:
+            await connection.list_folders()
+        finally:
+            await connection.close()
 
     await fails(talk())
 
