@@ -34,7 +34,7 @@ from mediasync.sources.base import (
 from services.transfer.diff import diff_directory, directory_of, name_of
 from services.transfer.entities import LandedFile, ScanState, StagedFile, SyncUnit
 from services.transfer.groups import first_error
-from services.transfer.landing import Lander
+from services.transfer.landing import Lander, Landing
 from services.transfer.landing_store import LandingStore
 from services.transfer.library import free_bytes, library_error
 from services.transfer.manifest_store import ManifestStore
@@ -264,12 +264,20 @@ class FolderSync:
     async def _pull_and_land(self, wanted: WantedSpool, staging: Staging) -> None:
         self._tally.stage("transferring")
         lander = Lander(self._unit, self._landings, self._executor, verify=self._options.verify_transfers)
-        staged: asyncio.Queue[StagedFile | None] = asyncio.Queue(maxsize=4 * _GROUP_FILES)
+        begun: asyncio.Queue[Landing | None] = asyncio.Queue(maxsize=4 * _GROUP_FILES)
+        flushes: set[asyncio.Future[Problem | None]] = set()
+
+        async def begin(staged: StagedFile) -> None:
+            landing = lander.begin(staged)
+            flushes.add(landing.flushed)
+            landing.flushed.add_done_callback(lambda flushed: None if flushed.exception() else flushes.discard(flushed))
+            await begun.put(landing)
+
         pull = Pull(
             self._pool,
             staging,
             self._options,
-            on_staged=staged.put,
+            on_staged=begin,
             on_other=self._not_taken,
             on_bytes=lambda file, count: self._received(file.path, count),
             on_stage=self._stage,
@@ -283,30 +291,33 @@ class FolderSync:
             except MediasyncError as error:
                 # What is here already is whole, and lands before the sync fails.
                 lost.append(error)
-            await staged.put(None)
+            await begun.put(None)
 
         try:
             with first_error():
                 async with asyncio.TaskGroup() as group:
                     group.create_task(pull_everything(), name="pull")
-                    group.create_task(self._land(lander, staged), name="land")
+                    group.create_task(self._land(lander, begun), name="land")
         except OSError as error:
             raise library_error(error, self._unit.origin.library.root) from error
+        finally:
+            # Of a sync that failed or was cancelled: no thread may be at work in the staging folder when it is removed.
+            await asyncio.gather(*flushes, return_exceptions=True)
         if lost:
             raise lost[0]
 
-    async def _land(self, lander: Lander, staged: asyncio.Queue[StagedFile | None]) -> None:
+    async def _land(self, lander: Lander, begun: asyncio.Queue[Landing | None]) -> None:
         """Lands files in groups: as many as came within a tenth of a second, so that one flush serves many."""
         more = True
         while more:
-            first = await staged.get()
+            first = await begun.get()
             if first is None:
                 return
             group = [first]
             try:
                 async with asyncio.timeout(_GROUP_SECONDS):
                     while len(group) < _GROUP_FILES:
-                        item = await staged.get()
+                        item = await begun.get()
                         if item is None:
                             more = False
                             break
@@ -315,12 +326,12 @@ class FolderSync:
                 pass  # the group is what has come
             outcomes = await _undisturbed(lander.land(group))
             await self._on_committed()
-            for file, outcome in zip(group, outcomes, strict=True):
+            for landing, outcome in zip(group, outcomes, strict=True):
                 if isinstance(outcome, LandedFile):
                     self._tally.landed(outcome.entry)
                     self._on_progress(self._tally)
                 else:
-                    self._failed(outcome, in_scan=True, entry=file.entry)
+                    self._failed(outcome, in_scan=True, entry=landing.staged.entry)
 
     async def _not_taken(self, outcome: FileRead) -> None:
         path = outcome.wanted.path

@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mediasync.errors import MediasyncError, Reason
@@ -30,6 +31,14 @@ _READ_SIZE = 1 << 20
 R = TypeVar("R")
 
 
+@dataclass(frozen=True)
+class Landing:
+    """A file on its way into the library. `flushed` ends with None once its bytes are durable, or with what is wrong with them."""
+
+    staged: StagedFile
+    flushed: asyncio.Future[Problem | None]
+
+
 class Lander:
     """Lands the files of one unit. One group at a time."""
 
@@ -41,13 +50,18 @@ class Lander:
         self._verify = verify
         self._known_folders: set[bytes] = {self._library.root}
 
-    async def land(self, group: Sequence[StagedFile]) -> list[LandedFile | Problem]:
-        """Lands `group`; one outcome each, in order. A problem is of that file alone, and its staged copy is gone.
+    def begin(self, staged: StagedFile) -> Landing:
+        """Starts to make a file durable, while others still come in. The caller lands it, or cancels its flush."""
+        return Landing(staged, asyncio.ensure_future(self._run(self._flush, staged)))
+
+    async def land(self, begun: Sequence[Landing]) -> list[LandedFile | Problem]:
+        """Lands a group; one outcome each, in order. A problem is of that file alone, and its staged copy is gone.
 
         Raises MediasyncError with a reason LIBRARY_* when nothing more can land.
         """
         await self._run(self._check_marker)
-        flushed = await asyncio.gather(*(self._run(self._flush, staged) for staged in group))
+        group = [landing.staged for landing in begun]
+        flushed = await asyncio.gather(*(landing.flushed for landing in begun))
         outcomes: dict[int, LandedFile | Problem] = {index: problem for index, problem in enumerate(flushed) if problem is not None}
         waiting = [index for index in range(len(group)) if index not in outcomes]
         while waiting:

@@ -19,7 +19,8 @@ from tests.fixtures.transfer import LandingBench
 
 
 async def land(bench: LandingBench, *files: tuple[bytes, bytes]) -> list[LandedFile | Problem]:
-    return await bench.lander().land([bench.stage(path, content) for path, content in files])
+    lander = bench.lander()
+    return await lander.land([lander.begin(bench.stage(path, content)) for path, content in files])
 
 
 async def test_i1_a_landed_file_is_whole_and_its_hash_is_on_record(landing_bench: LandingBench) -> None:
@@ -161,7 +162,8 @@ async def test_no_space_ends_the_sync_and_leaves_nothing_half_visible(landing_be
 async def test_verification_throws_away_what_the_disk_gives_back_differently(landing_bench: LandingBench) -> None:
     staged = landing_bench.stage(b"a.png", b"right")
     Path(os.fsdecode(staged.staged_path)).write_bytes(b"wrong")
-    (outcome,) = await landing_bench.lander(verify=True).land([staged])
+    lander = landing_bench.lander(verify=True)
+    (outcome,) = await lander.land([lander.begin(staged)])
     assert isinstance(outcome, Problem)
     assert outcome.reason is Reason.FILE_VERIFY_FAILED
     assert landing_bench.visible() == {}
