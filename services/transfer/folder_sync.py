@@ -267,10 +267,14 @@ class FolderSync:
         begun: asyncio.Queue[Landing | None] = asyncio.Queue(maxsize=4 * _GROUP_FILES)
         flushes: set[asyncio.Future[Problem | None]] = set()
 
+        def done(flushed: asyncio.Future[Problem | None]) -> None:
+            if flushed.cancelled() or flushed.exception() is None:
+                flushes.discard(flushed)
+
         async def begin(staged: StagedFile) -> None:
             landing = lander.begin(staged)
             flushes.add(landing.flushed)
-            landing.flushed.add_done_callback(lambda flushed: None if flushed.exception() else flushes.discard(flushed))
+            landing.flushed.add_done_callback(done)
             await begun.put(landing)
 
         pull = Pull(
