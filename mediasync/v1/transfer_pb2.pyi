@@ -44,7 +44,7 @@ class ProbeSourceRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _types_pb2.SyncOptions:
-        """Attempts and delays to reach the source."""
+        """Attempts and delays when the line to the source breaks; one that cannot be reached at all is told at once."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ def test_a_destination_may_be_relative_and_have_blanks_and_quotes_in_its_name(ca
     for destination in (f"./{ODD}/", os.path.join("library", "..", ODD)):
         result = case.run("sync", case.url, destination, *case.login)
         assert result.code == 0, result.err
-        assert f"to    {case.folder / ODD}\n" in result.out
+        assert f"  {case.folder / ODD}\n" in result.out
     assert case.hashes(case.folder / ODD) == case.hashes(case.source)
 
 
