@@ -20,7 +20,7 @@ from services.transfer.pipeline.stages import select
 MAX_MEMORY_BYTES = 3 << 30
 """Address space: room for a picture of 200 megapixels with its copies, and an end to anything that asks for more."""
 
-_NICENESS = 5
+_NICENESS = 19
 _GRACE_SECONDS = 5
 
 
