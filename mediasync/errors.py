@@ -53,7 +53,6 @@ class Reason(enum.StrEnum):
     LIBRARY_IO = "LIBRARY_IO"
     # One file.
     FILE_UNREADABLE = "FILE_UNREADABLE"
-    FILE_CHANGING = "FILE_CHANGING"
     FILE_NAME_UNSAFE = "FILE_NAME_UNSAFE"
     FILE_NAME_NOT_POSSIBLE = "FILE_NAME_NOT_POSSIBLE"
     FILE_VERIFY_FAILED = "FILE_VERIFY_FAILED"
@@ -129,7 +128,6 @@ CATALOG: Mapping[Reason, CatalogEntry] = {
     Reason.LIBRARY_IN_DATA_FOLDER: CatalogEntry("INVALID_ARGUMENT", _LIBRARY, "Choose a destination outside the data folder."),
     Reason.LIBRARY_IO: CatalogEntry("FAILED_PRECONDITION", _LIBRARY, "Check the disk or the network mount."),
     Reason.FILE_UNREADABLE: CatalogEntry("FAILED_PRECONDITION", _FILE, "Make it readable for the login user at the source."),
-    Reason.FILE_CHANGING: CatalogEntry("UNAVAILABLE", _FILE, "It is taken by a later sync, once it is left alone."),
     Reason.FILE_NAME_UNSAFE: CatalogEntry("FAILED_PRECONDITION", _FILE, "Rename it at the source."),
     Reason.FILE_NAME_NOT_POSSIBLE: CatalogEntry(
         "FAILED_PRECONDITION", _FILE, "Rename it at the source; the library's file system cannot hold the name."
