@@ -59,7 +59,8 @@ def test_i5_a_service_killed_at_a_named_point_loses_and_doubles_nothing(installa
     assert installation.hashes(installation.library) == installation.hashes(installation.source)
     with closing(sqlite3.connect(installation.home / "catalog.db")) as catalog:
         assert catalog.execute("SELECT count(*), count(DISTINCT library_path) FROM files").fetchone() == (150, 150)
-    again = installation.sync()
-    assert (again.json["files_transferred"], again.json["files_unchanged"]) == (0, 150)
+    with closing(sqlite3.connect(installation.home / "transfer.db")) as database:
+        for table, rows in {"manifest": 150, "library_files": 150, "landings": 0, "processing": 0, "outbox": 0}.items():
+            assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (rows,), table
     assert sorted(path.name for path in (installation.library / ".mediasync").iterdir()) == ["library.json", "staging"]
     assert list((installation.library / ".mediasync" / "staging").iterdir()) == []
