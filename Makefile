@@ -50,8 +50,9 @@ protos-check: venv-dev ## fails if mediasync/v1 is not what protos/ gives
 	@.venv/bin/python scripts/generate_protos.py --check
 
 .PHONY: bench
-bench: venv-dev ## ours against rsync, side by side
+bench: venv-dev ## ours against rsync, side by side, and what start-up costs
 	@scripts/system_packages.sh
+	@.venv/bin/python -m benchmarks.startup
 	@.venv/bin/python -m benchmarks.transfer
 
 .PHONY: pictures
