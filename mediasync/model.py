@@ -19,14 +19,62 @@ class SourceType(enum.StrEnum):
     """What kind of place a source is; see `mediasync.profiles` for what a type brings."""
 
     SSH = "ssh"
+    DOCKER = "docker"
+    LOCAL = "local"
     FORGE = "forge"
     COMFYUI = "comfyui"
     VASTAI = "vastai"
 
 
+class Engine(enum.StrEnum):
+    """What lists, reads and deletes at a source."""
+
+    AUTO = "auto"
+    """The best that is there."""
+    AGENT = "agent"
+    """A program of ours that is sent there; needs Python."""
+    POSIX = "posix"
+    """`find`, `tar` and `sha256sum` of a shell."""
+    SFTP = "sftp"
+    """The file service of an SSH server; needs no shell."""
+    RSYNC = "rsync"
+    """The rsync program on both sides."""
+    ARCHIVE = "archive"
+    """A Docker engine's archives; works on stopped containers."""
+
+
+class FollowSymlinks(enum.StrEnum):
+    """Which links below a source's root are followed. The root and the folders that were named may be links in any case."""
+
+    NONE = "none"
+    FILES = "files"
+    ALL = "all"
+
+
+class Duplicates(enum.StrEnum):
+    """What becomes of a file whose content the library has already, under another name."""
+
+    KEEP = "keep"
+    """It is kept under both."""
+    SKIP = "skip"
+    """It stays under the one it has; the new one is not made."""
+    HARDLINK = "hardlink"
+    """Both names share one content, where the file system can."""
+
+
+class Durability(enum.StrEnum):
+    """When a file counts as being in the library."""
+
+    FULL = "full"
+    """Once its bytes and its name are on the disk."""
+    FAST = "fast"
+    """Once they are handed to the system; the disk has them when the sync is complete."""
+
+
 @dataclass(frozen=True)
 class SshConnection:
-    """How to reach a host. Empty fields come from `~/.ssh/config`; `port` 0 likewise."""
+    """How to reach a host. Empty fields come from `~/.ssh/config`; `port` 0 likewise. Secrets are never in here, only the files
+    that hold them."""
 
     host: str
     port: int = 0
@@ -34,6 +82,8 @@ class SshConnection:
     identity_files: tuple[str, ...] = ()
     known_hosts_files: tuple[str, ...] = ()
     accept_new_host_key: bool = False
+    password_file: str = ""
+    passphrase_file: str = ""
 
     @property
     def address(self) -> str:
@@ -43,19 +93,57 @@ class SshConnection:
 
 
 @dataclass(frozen=True)
+class DockerConnection:
+    """A container of a Docker engine. `container` is its name or id, `label:KEY=VALUE`, or `service:[PROJECT:]NAME` of a compose project.
+
+    The engine is that of the Docker `context`, or at `engine_url` (`unix:///…`, `tcp://…`, `ssh://…`); with neither the one that the
+    `docker` command would use.
+    """
+
+    container: str
+    context: str = ""
+    engine_url: str = ""
+
+    @property
+    def address(self) -> str:
+        """`[context@]container`, for messages and keys."""
+        return (f"{self.context}@" if self.context else "") + self.container
+
+
+@dataclass(frozen=True)
+class LocalConnection:
+    """A folder on the services' own machine."""
+
+    @property
+    def address(self) -> str:
+        """Nothing: the path says it all."""
+        return ""
+
+
+SourceConnection = SshConnection | DockerConnection | LocalConnection
+
+
+@dataclass(frozen=True)
 class SourceSpec:
     """Where files come from. `root` is bytes as the far side spells it; empty for the type's default."""
 
-    connection: SshConnection
+    connection: SourceConnection
     root: bytes = b""
     type: SourceType = SourceType.SSH
     name: str = ""
+    engine: Engine = Engine.AUTO
+    compress: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """The kind of URL that it has."""
+        return _SCHEMES[type(self.connection)]
 
     @property
     def url(self) -> str:
         """The source as a URL, for people; not parsed again."""
         root = display(self.root)
-        return f"ssh://{self.connection.address}{root if root.startswith('/') else '/' + root}"
+        return f"{self.scheme}://{self.connection.address}{root if root.startswith('/') else '/' + root}"
 
     @property
     def label(self) -> str:
@@ -69,9 +157,19 @@ class SourceSpec:
         return f"name:{self.name}" if self.name else self.url
 
 
+_SCHEMES: dict[type, str] = {SshConnection: "ssh", DockerConnection: "docker", LocalConnection: "file"}
+
+REWRITTEN_PATTERNS = ("log.html", "log.csv")
+"""Files that generators keep appending to or writing anew: A1111 and Forge log what was saved in them."""
+
+
 @dataclass(frozen=True)
 class SyncOptions:
-    """How a sync behaves."""
+    """How a sync behaves. Sizes and limits of 0, and empty lists, mean none; empty modes and owners mean the process's own.
+
+    `bandwidth_timetable` holds lines such as `08:00-18:00 20mbit`, local time, that count in place of `bandwidth_limit_mbps` while
+    they last.
+    """
 
     parallel_transfers: int = 3
     retry_attempts: int = 3
@@ -81,6 +179,28 @@ class SyncOptions:
     full_scan: bool = False
     settle_seconds: float = 2.0
     incomplete_after_seconds: float = 3600.0
+    newest_first: bool = False
+    restore: bool = False
+    watch: bool = False
+    bandwidth_limit_mbps: float = 0.0
+    bandwidth_timetable: tuple[str, ...] = ()
+    follow_symlinks: FollowSymlinks = FollowSymlinks.NONE
+    min_size_bytes: int = 0
+    max_size_bytes: int = 0
+    min_age_minutes: float = 0.0
+    max_age_days: float = 0.0
+    allowed_extensions: tuple[str, ...] = ()
+    include_patterns: tuple[str, ...] = ()
+    excluded_patterns: tuple[str, ...] = ()
+    temporary_suffixes: tuple[str, ...] = ()
+    rewritten_patterns: tuple[str, ...] = REWRITTEN_PATTERNS
+    duplicates: Duplicates = Duplicates.KEEP
+    durability: Durability = Durability.FULL
+    min_free_space_gb: float = 1.0
+    file_mode: str = ""
+    dir_mode: str = ""
+    owner: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,6 +269,7 @@ class JobState(enum.StrEnum):
 
     PENDING = "pending"
     RUNNING = "running"
+    PAUSED = "paused"
     COMPLETE = "complete"
     COMPLETE_WITH_ERRORS = "complete_with_errors"
     FAILED = "failed"
@@ -157,7 +278,7 @@ class JobState(enum.StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether nothing changes any more."""
-        return self not in (JobState.PENDING, JobState.RUNNING)
+        return self not in (JobState.PENDING, JobState.RUNNING, JobState.PAUSED)
 
 
 @dataclass(frozen=True)
@@ -276,7 +397,8 @@ def is_final_report(report: ProgressReport) -> bool:
 
 @dataclass(frozen=True)
 class SourceReport:
-    """What a source turned out to be."""
+    """What a source turned out to be. Free space is None where it is not known; `bytes_per_second` is what reading some of its files
+    gave, 0 where there was nothing to read."""
 
     engine: str
     platform: str
@@ -287,6 +409,10 @@ class SourceReport:
     files: int = 0
     size_bytes: int = 0
     sample: tuple[bytes, ...] = ()
+    tools: tuple[str, ...] = ()
+    source_free_bytes: int | None = None
+    library_free_bytes: int | None = None
+    bytes_per_second: int = 0
 
 
 class HostKeyTrust(enum.StrEnum):

@@ -25,6 +25,8 @@ _FORGE_FOLDERS = (b"txt2img-images", b"img2img-images", b"extras-images", b"txt2
 
 PROFILES: dict[SourceType, Profile] = {
     SourceType.SSH: Profile(),
+    SourceType.DOCKER: Profile(),
+    SourceType.LOCAL: Profile(),
     SourceType.FORGE: Profile(
         port=2222,
         roots=(

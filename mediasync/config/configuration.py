@@ -238,7 +238,7 @@ class _Resolver:
 
 
 def _options(section: schema.Options, defaults: SyncOptions) -> SyncOptions:
-    values = {option.name: getattr(section, option.name) for option in fields(SyncOptions)}
+    values = {option.name: getattr(section, option.name, None) for option in fields(SyncOptions)}
     return SyncOptions(**{name: getattr(defaults, name) if value is None else value for name, value in values.items()})
 
 

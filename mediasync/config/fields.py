@@ -6,6 +6,7 @@ the caller, who knows which values are secret.
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import math
 import os
@@ -13,17 +14,20 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, PlainValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
 from mediasync.config import tree, urls
 from mediasync.errors import MediasyncError
+from mediasync.bandwidth import parse_timetable_line
 from mediasync.model import MAX_PARALLEL_TRANSFERS, SourceType
 from mediasync.paths import check_relative
+from mediasync.sources.selection import rules
 from mediasync.suggest import did_you_mean
 
+E = TypeVar("E", bound=enum.StrEnum)
 _MAX_SECRET_BYTES = 64 * 1024
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
@@ -82,6 +86,12 @@ def one_of(*names: str) -> Callable[[Any], str]:
 def choice(*names: str) -> PlainValidator:
     """One of a few words."""
     return PlainValidator(one_of(*names))
+
+
+def member(kind: type[E]) -> PlainValidator:
+    """A member of an enumeration, by its value."""
+    parse = one_of(*(str(item.value) for item in kind))
+    return PlainValidator(lambda value: kind(parse(value)))
 
 
 def pattern(regex: re.Pattern[str], what: str) -> PlainValidator:
@@ -192,6 +202,30 @@ def _secret_file(value: Any) -> SecretStr:
     return SecretStr(text)
 
 
+def _pattern(value: Any) -> str:
+    text = _one_line(value)
+    try:
+        rules([text])
+    except ValueError as error:
+        raise refused(str(error)) from None
+    return text
+
+
+def _timetable_line(value: Any) -> str:
+    text = _one_line(value)
+    try:
+        parse_timetable_line(text)
+    except ValueError as error:
+        raise expected(str(error)) from None
+    return text
+
+
+def _one_line(value: Any) -> str:
+    if not isinstance(value, str) or not _WORD.fullmatch(value):
+        raise expected("a text on one line")
+    return str(value)
+
+
 def _listed(value: Any) -> Any:
     """A single value counts as a list of one."""
     if isinstance(value, str):
@@ -260,4 +294,8 @@ Address = Annotated[str, PlainValidator(_address)]
 Folders = Annotated[tuple[Folder, ...], BeforeValidator(_listed)]
 LocalPaths = Annotated[tuple[LocalPath, ...], BeforeValidator(_listed)]
 Words = Annotated[tuple[Word, ...], BeforeValidator(_listed)]
+Extension = Annotated[str, pattern(re.compile(r"\.?[^\x00-\x20/.][^\x00-\x1f/]{0,31}"), "an extension such as png")]
+Extensions = Annotated[tuple[Extension, ...], BeforeValidator(_listed)]
+Patterns = Annotated[tuple[Annotated[str, PlainValidator(_pattern)], ...], BeforeValidator(_listed)]
+Timetable = Annotated[tuple[Annotated[str, PlainValidator(_timetable_line)], ...], BeforeValidator(_listed)]
 as_list = BeforeValidator(_listed)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from mediasync.config import fields as f
+from mediasync.model import Duplicates, Durability, Engine, FollowSymlinks
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,6 @@ class Later:
 
 
 _CLEANUP = "nothing is deleted at a source by this version"
-_ALL_FILES = "every result is taken, whatever its name, size or age"
-_MARK = Later()
-_FILTER = Later(_ALL_FILES)
 _CLEAN = Later(_CLEANUP)
 
 
@@ -90,36 +88,35 @@ class Options(Section):
     settle_seconds: f.Seconds | None = None
     incomplete_after_seconds: f.Seconds | None = None
 
-    bandwidth_limit_mbps: Annotated[
-        f.Megabits | None, Later("transfers are as fast as the line (it will be megabits a second)", (0.0,))
-    ] = None
-    watch: Annotated[f.Flag | None, Later("a sync runs when it is asked for", (False,))] = None
+    newest_first: f.Flag | None = None
+    restore: f.Flag | None = None
+    watch: f.Flag | None = None
+    bandwidth_limit_mbps: f.Megabits | None = None
+    bandwidth_timetable: f.Timetable | None = None
+    engine: Annotated[Engine, f.member(Engine)] | None = None
+    compress: f.Flag | None = None
+    follow_symlinks: Annotated[FollowSymlinks, f.member(FollowSymlinks)] | None = None
+    min_size_bytes: f.Count | None = None
+    max_size_bytes: f.Count | None = None
+    min_age_minutes: f.Amount | None = None
+    max_age_days: f.Amount | None = None
+    allowed_extensions: f.Extensions | None = None
+    include_patterns: f.Patterns | None = None
+    excluded_patterns: f.Patterns | None = None
+    temporary_suffixes: f.Words | None = None
+    rewritten_patterns: f.Patterns | None = None
+    duplicates: Annotated[Duplicates, f.member(Duplicates)] | None = None
+    durability: Annotated[Durability, f.member(Durability)] | None = None
+    min_free_space_gb: f.Amount | None = None
+    file_mode: f.Mode | None = None
+    dir_mode: f.Mode | None = None
+    owner: f.Word | None = None
+    group: f.Word | None = None
+
     schedule: Annotated[f.Word | None, Later("a sync runs when it is asked for")] = None
     generate_xmp: Annotated[f.Flag | None, Later("no XMP sidecars are written", (False,))] = None
     generate_thumbnails: Annotated[f.Flag | None, Later("no thumbnails are made", (False,))] = None
     calculate_hashes: Annotated[f.Flag | None, Later("no effect: the sha256 of every file is always taken", (True,))] = None
-    engine: Annotated[
-        Annotated[str, f.choice("auto", "agent", "posix", "sftp", "rsync")] | None,
-        Later("the agent is used", ("auto", "agent")),
-    ] = None
-    compress: Annotated[f.Flag | None, Later("nothing is compressed on the way", (False,))] = None
-    duplicates: Annotated[Annotated[str, f.choice("keep", "skip", "hardlink")] | None, Later("every file is kept", ("keep",))] = None
-    durability: Annotated[
-        Annotated[str, f.choice("full", "fast")] | None, Later("every file is on the disk before it counts", ("full",))
-    ] = None
-    follow_symlinks: Annotated[Annotated[str, f.choice("none", "files", "all")] | None, Later("links are not followed", ("none",))] = None
-    min_size_bytes: Annotated[f.Count | None, Later(_ALL_FILES, (0,))] = None
-    max_size_bytes: Annotated[f.Count | None, _FILTER] = None
-    allowed_extensions: Annotated[f.Words | None, Later(_ALL_FILES, ((),))] = None
-    include_patterns: Annotated[f.Words | None, Later(_ALL_FILES, ((),))] = None
-    excluded_patterns: Annotated[f.Words | None, Later(_ALL_FILES, ((),))] = None
-    min_age_minutes: Annotated[f.Amount | None, Later(_ALL_FILES, (0.0,))] = None
-    max_age_days: Annotated[f.Amount | None, _FILTER] = None
-    min_free_space_gb: Annotated[f.Amount | None, Later("the library's disk is filled to its end")] = None
-    file_mode: Annotated[f.Mode | None, _MARK] = None
-    dir_mode: Annotated[f.Mode | None, _MARK] = None
-    owner: Annotated[f.Word | None, _MARK] = None
-    group: Annotated[f.Word | None, _MARK] = None
     enable_cleanup: Annotated[f.Flag | None, Later(_CLEANUP, (False,))] = None
     cleanup_age_hours: Annotated[f.Amount | None, _CLEAN] = None
     cleanup_dry_run: Annotated[f.Flag | None, _CLEAN] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mediasync import model
 from mediasync.convert.basic import duration, file_path, timestamp, to_seconds, to_unix
+from mediasync.convert.options import options_from_pb, options_to_pb
 from mediasync.convert.sources import source_from_pb, source_to_pb
 from mediasync.errors import reason_of
 from mediasync.v1 import types_pb2 as pb
@@ -15,39 +16,9 @@ _JOB_STATES = {
     model.JobState.COMPLETE_WITH_ERRORS: pb.JOB_STATE_COMPLETE_WITH_ERRORS,
     model.JobState.FAILED: pb.JOB_STATE_FAILED,
     model.JobState.CANCELLED: pb.JOB_STATE_CANCELLED,
+    model.JobState.PAUSED: pb.JOB_STATE_PAUSED,
 }
 _JOB_STATES_BACK = {value: key for key, value in _JOB_STATES.items()}
-
-
-def options_to_pb(options: model.SyncOptions) -> pb.SyncOptions:
-    """Options, every default spelled out."""
-    return pb.SyncOptions(
-        parallel_transfers=options.parallel_transfers,
-        retry_attempts=options.retry_attempts,
-        retry_delay=duration(options.retry_delay_seconds),
-        extract_metadata=options.extract_metadata,
-        verify_transfers=options.verify_transfers,
-        full_scan=options.full_scan,
-        settle_time=duration(options.settle_seconds),
-        incomplete_after=duration(options.incomplete_after_seconds),
-    )
-
-
-def options_from_pb(message: pb.SyncOptions) -> model.SyncOptions:
-    """Options; what is absent is the default."""
-    default = model.SyncOptions()
-    return model.SyncOptions(
-        parallel_transfers=message.parallel_transfers or default.parallel_transfers,
-        retry_attempts=message.retry_attempts if message.HasField("retry_attempts") else default.retry_attempts,
-        retry_delay_seconds=to_seconds(message.retry_delay) if message.HasField("retry_delay") else default.retry_delay_seconds,
-        extract_metadata=message.extract_metadata if message.HasField("extract_metadata") else default.extract_metadata,
-        verify_transfers=message.verify_transfers,
-        full_scan=message.full_scan,
-        settle_seconds=to_seconds(message.settle_time) if message.HasField("settle_time") else default.settle_seconds,
-        incomplete_after_seconds=(
-            to_seconds(message.incomplete_after) if message.HasField("incomplete_after") else default.incomplete_after_seconds
-        ),
-    )
 
 
 def spec_to_pb(spec: model.SyncSpec) -> pb.SyncSpec:

@@ -7,23 +7,28 @@ with SOURCE_PROTOCOL.
 
 What every implementation promises (tests/contract/test_sources.py runs on each):
 
-- links are never followed below the root; links, FIFOs, sockets and devices are counted as filtered, never opened;
+- links below the root are followed only as `Selection.follow_symlinks` says, and never out of the root; FIFOs, sockets and devices are
+  counted as filtered, never opened;
 - a file's bytes are handed out only together with the verdict, at their end, whether size, mtime and inode stood still from
   before the first byte to after the last;
 - a file or folder that cannot be read is a result, not an error of the call;
 - a connection that broke raises CONNECTION_LOST (or HOST_UNREACHABLE) once, from every call under way, and is then closed.
 
 What it does not promise: that a scan is a snapshot. A file may appear, change or vanish while a scan runs.
+
+What an engine cannot do at all (delete by way of an archive, watch over SFTP) raises ENGINE_CANNOT; what is true of each engine
+stands in docs/sources.md.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from mediasync.model import HostKey
+from mediasync.sources.selection import EVERYTHING, FilterReason, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,20 @@ class ScanRequest:
     With `changed_since_ns` None the scan is full: every file is reported. Otherwise it is exact: of a directory in
     `known_directories` (path -> inode, as the last scan reported them) only the files with a ctime at or after it are,
     and its names if its own mtime is; a directory that is not known, or has another inode, is reported in full.
+
+    With `quick` only the known directories themselves are looked at: one whose mtime is before `changed_since_ns` is not reported
+    and nothing in it looked at; any other is reported in full, and what is not known below it too. A directory that is gone is
+    reported as `DirectoryGone`. Files that were changed in place are not found by it, and it counts only what it looked at.
+
+    `selection` says what is a result. With `explain` each file that is none is reported as a `FileFiltered`.
     """
 
     folder: bytes = b""
     changed_since_ns: int | None = None
     known_directories: Mapping[bytes, int] = field(default_factory=dict)
+    quick: bool = False
+    selection: Selection = EVERYTHING
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +72,8 @@ class DirectoryScanned:
     With `complete` every file in it was among `files`, which are sorted by path; else only the moved ones were. `names` is the
     sorted tuple of all its file names (last path part) when its mtime moved in an exact scan, else None. A directory with very
     many files comes as several of these: all but the last have `more` set. One whose mtime moved and whose names do not fit into
-    one record is complete instead.
+    one record is complete instead. `young` says that a file in it was left out for its age alone: it will be a result later, without
+    anything about it having moved.
     """
 
     path: bytes
@@ -67,6 +82,23 @@ class DirectoryScanned:
     complete: bool
     names: tuple[bytes, ...] | None = None
     more: bool = False
+    young: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryGone:
+    """A known directory that a quick scan did not find any more."""
+
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FileFiltered:
+    """A file that is no result, and why. Only in a scan that explains; `size_bytes` is 0 where it was not looked at."""
+
+    path: bytes
+    reason: FilterReason
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +120,21 @@ class ScanFinished:
     files_filtered: int
 
 
-ScanRecord = DirectoryScanned | DirectoryUnreadable | ScanFinished
+ScanRecord = DirectoryScanned | DirectoryUnreadable | DirectoryGone | FileFiltered | ScanFinished
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The beginning of a file that is here already: `size_bytes` of it, with that hash."""
+
+    size_bytes: int
+    sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class WantedFile:
-    """A file to read, as the scan saw it. `settle_seconds` and `incomplete_after_seconds` as in `SyncOptions`."""
+    """A file to read, as the scan saw it. `settle_seconds` and `incomplete_after_seconds` as in `SyncOptions`. With `partial` the far side
+    sends only the rest, if the file still begins with what is here; an engine that cannot tell sends all of it."""
 
     path: bytes
     size_bytes: int
@@ -101,6 +142,7 @@ class WantedFile:
     inode: int
     settle_seconds: float = 2.0
     incomplete_after_seconds: float = 3600.0
+    partial: Partial | None = None
 
 
 class ReadStatus(enum.Enum):
@@ -137,6 +179,58 @@ class Sink(Protocol):
         """Takes the next bytes. An OSError it raises ends the read call with that error."""
 
 
+class SinkOpener(Protocol):
+    """Makes the sink of a file."""
+
+    def __call__(self, wanted: WantedFile, offset: int, /) -> Sink:
+        """Called just before a file's first byte, also for an empty file. `offset` is where its bytes begin: the size of
+        `wanted.partial`, or 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileHashed:
+    """The outcome of hashing a wanted file at the far side. `sha256` is None unless `status` is OK; `entry` as in `FileRead`."""
+
+    wanted: WantedFile
+    status: ReadStatus
+    sha256: bytes | None = None
+    entry: FileEntry | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DoomedFile:
+    """A file to delete at the source, if it is still exactly this one (invariant I3)."""
+
+    path: bytes
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+    sha256: bytes
+
+
+class DeleteStatus(enum.Enum):
+    """What became of a doomed file."""
+
+    DELETED = "deleted"
+    """It was what it should be, before and after it was hashed, and is gone."""
+    CHANGED = "changed"
+    """It is not that file any more; it was kept."""
+    VANISHED = "vanished"
+    """It was gone already."""
+    REFUSED = "refused"
+    """It cannot be read or deleted; `message` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileDeleted:
+    """The outcome for one doomed file."""
+
+    doomed: DoomedFile
+    status: DeleteStatus
+    message: str = ""
+
+
 @dataclass(frozen=True)
 class SourceProbe:
     """What the far side says of itself. `root` is absolute there; `clock_offset_seconds` is its clock minus ours."""
@@ -146,6 +240,23 @@ class SourceProbe:
     root: bytes
     round_trip_seconds: float
     clock_offset_seconds: float
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What else a person wants to know of a far side. Bytes of the root's file system, None where they are not known; `tools` are the
+    programs that were found there and matter to us, with their versions where they say them."""
+
+    free_bytes: int | None = None
+    total_bytes: int | None = None
+    tools: tuple[str, ...] = ()
+
+
+class Pace(Protocol):
+    """A limit on how fast bytes may come. Shared by the connections that it counts together; called on the event loop."""
+
+    def took(self, count: int) -> float:
+        """So many bytes came in. Returns for how many seconds nothing more should be taken; 0 to go on."""
 
 
 class Connection(Protocol):
@@ -168,13 +279,39 @@ class Connection(Protocol):
     def scan(self, request: ScanRequest) -> AsyncIterator[ScanRecord]:
         """Looks for files. Ends with one ScanFinished; a folder that does not exist gives just that one."""
 
-    def read(self, batches: AsyncIterator[Sequence[WantedFile]], open_sink: Callable[[WantedFile], Sink]) -> AsyncIterator[FileRead]:
+    def watch(self, request: ScanRequest) -> AsyncIterator[frozenset[bytes]]:
+        """Watches the `known_directories` of `request` below its `folder`: yields the paths of those in which something moved, soon after it
+        did, and the empty set every few seconds as a sign of life. What is new in them is for a scan to find.
+
+        Runs until it is left, which closes the connection. Raises ENGINE_CANNOT where the engine has no means; quick scans are
+        the way then.
+        """
+
+    def read(
+        self,
+        batches: AsyncIterator[Sequence[WantedFile]],
+        open_sink: SinkOpener,
+        *,
+        selection: Selection = EVERYTHING,
+        pace: Pace | None = None,
+    ) -> AsyncIterator[FileRead]:
         """Reads the files of every batch, in order, one outcome each.
 
         The next batch is asked for from `batches` and sent to the far side while the last one still streams, so that no
-        round trip is waited for. `open_sink` is called just before a file's first byte, also for an empty file, and not for one
-        that is not sent.
+        round trip is waited for. `open_sink` is not called for a file that is not sent. `selection` says which links may be followed;
+        its filters were applied by the scan. `pace` holds the far side back.
         """
+
+    def hash_files(self, batches: AsyncIterator[Sequence[WantedFile]], *, selection: Selection = EVERYTHING) -> AsyncIterator[FileHashed]:
+        """Hashes files where they are, in order, one outcome each; they have to be as the scan saw them, as for `read`, but need not be
+        settled. Raises ENGINE_CANNOT where the far side has no means to."""
+
+    def delete_unchanged(self, files: AsyncIterator[Sequence[DoomedFile]]) -> AsyncIterator[FileDeleted]:
+        """Deletes files that are still exactly what is said of them, in order, one outcome each: each is opened without following links,
+        compared, hashed, compared again and unlinked inside one command. Raises ENGINE_CANNOT where that cannot be had."""
+
+    async def surroundings(self) -> Surroundings:
+        """Free space, and the programs that are there."""
 
     async def close(self) -> None:
         """Ends the session, and the program on the far side with it. May be called at any time, more than once."""

@@ -57,6 +57,10 @@ class _SourceTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceType
     """A ComfyUI container reached over SSH."""
     SOURCE_TYPE_VASTAI: _SourceType.ValueType  # 4
     """A rented vast.ai instance reached over SSH."""
+    SOURCE_TYPE_DOCKER: _SourceType.ValueType  # 5
+    """Any folder in a container of a Docker engine."""
+    SOURCE_TYPE_LOCAL: _SourceType.ValueType  # 6
+    """Any folder on the services' own machine."""
 
 class SourceType(_SourceType, metaclass=_SourceTypeEnumTypeWrapper):
     """What kind of place a source is. A type brings defaults for port, path and folders."""
@@ -71,7 +75,131 @@ SOURCE_TYPE_COMFYUI: SourceType.ValueType  # 3
 """A ComfyUI container reached over SSH."""
 SOURCE_TYPE_VASTAI: SourceType.ValueType  # 4
 """A rented vast.ai instance reached over SSH."""
+SOURCE_TYPE_DOCKER: SourceType.ValueType  # 5
+"""Any folder in a container of a Docker engine."""
+SOURCE_TYPE_LOCAL: SourceType.ValueType  # 6
+"""Any folder on the services' own machine."""
 Global___SourceType: _TypeAlias = SourceType  # noqa: Y015
+
+class _Engine:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EngineEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Engine.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENGINE_UNSPECIFIED: _Engine.ValueType  # 0
+    """Not said; the best that is there."""
+    ENGINE_AUTO: _Engine.ValueType  # 1
+    """The best that is there."""
+    ENGINE_AGENT: _Engine.ValueType  # 2
+    """A program of ours that is sent there; needs Python."""
+    ENGINE_POSIX: _Engine.ValueType  # 3
+    """`find`, `tar` and `sha256sum` of a shell."""
+    ENGINE_SFTP: _Engine.ValueType  # 4
+    """The file service of an SSH server; needs no shell."""
+    ENGINE_RSYNC: _Engine.ValueType  # 5
+    """The rsync program on both sides."""
+    ENGINE_ARCHIVE: _Engine.ValueType  # 6
+    """A Docker engine's archives; works on stopped containers."""
+
+class Engine(_Engine, metaclass=_EngineEnumTypeWrapper):
+    """What lists, reads and deletes at a source."""
+
+ENGINE_UNSPECIFIED: Engine.ValueType  # 0
+"""Not said; the best that is there."""
+ENGINE_AUTO: Engine.ValueType  # 1
+"""The best that is there."""
+ENGINE_AGENT: Engine.ValueType  # 2
+"""A program of ours that is sent there; needs Python."""
+ENGINE_POSIX: Engine.ValueType  # 3
+"""`find`, `tar` and `sha256sum` of a shell."""
+ENGINE_SFTP: Engine.ValueType  # 4
+"""The file service of an SSH server; needs no shell."""
+ENGINE_RSYNC: Engine.ValueType  # 5
+"""The rsync program on both sides."""
+ENGINE_ARCHIVE: Engine.ValueType  # 6
+"""A Docker engine's archives; works on stopped containers."""
+Global___Engine: _TypeAlias = Engine  # noqa: Y015
+
+class _FollowSymlinks:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FollowSymlinksEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FollowSymlinks.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FOLLOW_SYMLINKS_UNSPECIFIED: _FollowSymlinks.ValueType  # 0
+    """Not said; none."""
+    FOLLOW_SYMLINKS_NONE: _FollowSymlinks.ValueType  # 1
+    """None."""
+    FOLLOW_SYMLINKS_FILES: _FollowSymlinks.ValueType  # 2
+    """Links to files that lie below the root."""
+    FOLLOW_SYMLINKS_ALL: _FollowSymlinks.ValueType  # 3
+    """Links to folders too."""
+
+class FollowSymlinks(_FollowSymlinks, metaclass=_FollowSymlinksEnumTypeWrapper):
+    """Which links below a source's root are followed."""
+
+FOLLOW_SYMLINKS_UNSPECIFIED: FollowSymlinks.ValueType  # 0
+"""Not said; none."""
+FOLLOW_SYMLINKS_NONE: FollowSymlinks.ValueType  # 1
+"""None."""
+FOLLOW_SYMLINKS_FILES: FollowSymlinks.ValueType  # 2
+"""Links to files that lie below the root."""
+FOLLOW_SYMLINKS_ALL: FollowSymlinks.ValueType  # 3
+"""Links to folders too."""
+Global___FollowSymlinks: _TypeAlias = FollowSymlinks  # noqa: Y015
+
+class _Duplicates:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DuplicatesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Duplicates.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DUPLICATES_UNSPECIFIED: _Duplicates.ValueType  # 0
+    """Not said; it is kept."""
+    DUPLICATES_KEEP: _Duplicates.ValueType  # 1
+    """It is kept under both names."""
+    DUPLICATES_SKIP: _Duplicates.ValueType  # 2
+    """It stays under the one it has."""
+    DUPLICATES_HARDLINK: _Duplicates.ValueType  # 3
+    """Both names share one content, where the file system can."""
+
+class Duplicates(_Duplicates, metaclass=_DuplicatesEnumTypeWrapper):
+    """What becomes of a file whose content the library has already, under another name."""
+
+DUPLICATES_UNSPECIFIED: Duplicates.ValueType  # 0
+"""Not said; it is kept."""
+DUPLICATES_KEEP: Duplicates.ValueType  # 1
+"""It is kept under both names."""
+DUPLICATES_SKIP: Duplicates.ValueType  # 2
+"""It stays under the one it has."""
+DUPLICATES_HARDLINK: Duplicates.ValueType  # 3
+"""Both names share one content, where the file system can."""
+Global___Duplicates: _TypeAlias = Duplicates  # noqa: Y015
+
+class _Durability:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DurabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Durability.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DURABILITY_UNSPECIFIED: _Durability.ValueType  # 0
+    """Not said; full."""
+    DURABILITY_FULL: _Durability.ValueType  # 1
+    """Once its bytes and its name are on the disk."""
+    DURABILITY_FAST: _Durability.ValueType  # 2
+    """Once they are handed to the system; the disk has them when the sync is complete."""
+
+class Durability(_Durability, metaclass=_DurabilityEnumTypeWrapper):
+    """When a file counts as being in the library."""
+
+DURABILITY_UNSPECIFIED: Durability.ValueType  # 0
+"""Not said; full."""
+DURABILITY_FULL: Durability.ValueType  # 1
+"""Once its bytes and its name are on the disk."""
+DURABILITY_FAST: Durability.ValueType  # 2
+"""Once they are handed to the system; the disk has them when the sync is complete."""
+Global___Durability: _TypeAlias = Durability  # noqa: Y015
 
 class _JobState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -93,9 +221,11 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     """Given up; see the job's problem."""
     JOB_STATE_CANCELLED: _JobState.ValueType  # 6
     """Stopped on request; what had landed stays."""
+    JOB_STATE_PAUSED: _JobState.ValueType  # 7
+    """Held on request; goes on when it is resumed. Not terminal."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
-    """Where a job is in its life. The last four are terminal."""
+    """Where a job is in its life. COMPLETE to CANCELLED are terminal."""
 
 JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
 """Not said."""
@@ -111,6 +241,8 @@ JOB_STATE_FAILED: JobState.ValueType  # 5
 """Given up; see the job's problem."""
 JOB_STATE_CANCELLED: JobState.ValueType  # 6
 """Stopped on request; what had landed stays."""
+JOB_STATE_PAUSED: JobState.ValueType  # 7
+"""Held on request; goes on when it is resumed. Not terminal."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 class _ProgressStatus:
@@ -249,6 +381,8 @@ class SshConnection(_message.Message):
     IDENTITY_FILES_FIELD_NUMBER: _builtins.int
     KNOWN_HOSTS_FILES_FIELD_NUMBER: _builtins.int
     ACCEPT_NEW_HOST_KEY_FIELD_NUMBER: _builtins.int
+    PASSWORD_FILE_FIELD_NUMBER: _builtins.int
+    PASSPHRASE_FILE_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """Host name, address, or an alias of `~/.ssh/config`."""
     port: _builtins.int
@@ -257,6 +391,10 @@ class SshConnection(_message.Message):
     """Login name; empty for the configured one, else the user the services run as."""
     accept_new_host_key: _builtins.bool
     """Accept and remember the key of a host that was never seen. A *changed* key is never accepted by it."""
+    password_file: _builtins.str
+    """File on the services' machine whose first line is the login password; empty for none."""
+    passphrase_file: _builtins.str
+    """File on the services' machine whose first line is the passphrase of the private keys; empty for none."""
     @_builtins.property
     def identity_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Private key files, absolute paths on the services' machine; empty for the configured ones and the agent."""
@@ -274,14 +412,63 @@ class SshConnection(_message.Message):
         identity_files: _abc.Iterable[_builtins.str] | None = ...,
         known_hosts_files: _abc.Iterable[_builtins.str] | None = ...,
         accept_new_host_key: _builtins.bool = ...,
+        password_file: _builtins.str = ...,
+        passphrase_file: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_new_host_key", b"accept_new_host_key", "host", b"host", "identity_files", b"identity_files", "known_hosts_files", b"known_hosts_files", "port", b"port", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_new_host_key", b"accept_new_host_key", "host", b"host", "identity_files", b"identity_files", "known_hosts_files", b"known_hosts_files", "passphrase_file", b"passphrase_file", "password_file", b"password_file", "port", b"port", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SshConnection: _TypeAlias = SshConnection  # noqa: Y015
+
+@_typing.final
+class DockerConnection(_message.Message):
+    """A container of a Docker engine. With neither context nor URL the engine is the one that the `docker` command would use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    ENGINE_URL_FIELD_NUMBER: _builtins.int
+    container: _builtins.str
+    """Name or id, `label:KEY=VALUE`, or `service:[PROJECT:]NAME` of a compose project."""
+    context: _builtins.str
+    """Docker context on the services' machine."""
+    engine_url: _builtins.str
+    """Where the engine is: `unix:///…`, `tcp://…` or `ssh://…`."""
+    def __init__(
+        self,
+        *,
+        container: _builtins.str = ...,
+        context: _builtins.str = ...,
+        engine_url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "context", b"context", "engine_url", b"engine_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DockerConnection: _TypeAlias = DockerConnection  # noqa: Y015
+
+@_typing.final
+class LocalConnection(_message.Message):
+    """A folder on the services' own machine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocalConnection: _TypeAlias = LocalConnection  # noqa: Y015
 
 @_typing.final
 class SourceSpec(_message.Message):
@@ -293,15 +480,31 @@ class SourceSpec(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     ROOT_FIELD_NUMBER: _builtins.int
     SSH_FIELD_NUMBER: _builtins.int
+    DOCKER_FIELD_NUMBER: _builtins.int
+    LOCAL_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    COMPRESS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The configured name, which also identifies what was already taken from it; empty for a bare URL."""
     type: Global___SourceType.ValueType
     """What kind of place it is."""
     root: _builtins.bytes
     """Root folder on the far side, as bytes; may start with `~/`. Empty for the type's default."""
+    engine: Global___Engine.ValueType
+    """What lists, reads and deletes there."""
+    compress: _builtins.bool
+    """Compress on the way; for slow lines."""
     @_builtins.property
     def ssh(self) -> Global___SshConnection:
         """Over SSH."""
+
+    @_builtins.property
+    def docker(self) -> Global___DockerConnection:
+        """In a container."""
+
+    @_builtins.property
+    def local(self) -> Global___LocalConnection:
+        """Here."""
 
     def __init__(
         self,
@@ -310,12 +513,16 @@ class SourceSpec(_message.Message):
         type: Global___SourceType.ValueType = ...,
         root: _builtins.bytes = ...,
         ssh: Global___SshConnection | None = ...,
+        docker: Global___DockerConnection | None = ...,
+        local: Global___LocalConnection | None = ...,
+        engine: Global___Engine.ValueType = ...,
+        compress: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "ssh", b"ssh"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "docker", b"docker", "local", b"local", "ssh", b"ssh"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "name", b"name", "root", b"root", "ssh", b"ssh", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compress", b"compress", "connection", b"connection", "docker", b"docker", "engine", b"engine", "local", b"local", "name", b"name", "root", b"root", "ssh", b"ssh", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_connection: _TypeAlias = _typing.Literal["ssh"]  # noqa: Y015
+    _WhichOneofReturnType_connection: _TypeAlias = _typing.Literal["ssh", "docker", "local"]  # noqa: Y015
     _WhichOneofArgType_connection: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_connection) -> _WhichOneofReturnType_connection | None: ...
 
@@ -335,8 +542,30 @@ class SyncOptions(_message.Message):
     FULL_SCAN_FIELD_NUMBER: _builtins.int
     SETTLE_TIME_FIELD_NUMBER: _builtins.int
     INCOMPLETE_AFTER_FIELD_NUMBER: _builtins.int
+    NEWEST_FIRST_FIELD_NUMBER: _builtins.int
+    RESTORE_FIELD_NUMBER: _builtins.int
+    WATCH_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_LIMIT_MBPS_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_TIMETABLE_FIELD_NUMBER: _builtins.int
+    FOLLOW_SYMLINKS_FIELD_NUMBER: _builtins.int
+    MIN_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    MIN_AGE_MINUTES_FIELD_NUMBER: _builtins.int
+    MAX_AGE_DAYS_FIELD_NUMBER: _builtins.int
+    ALLOWED_EXTENSIONS_FIELD_NUMBER: _builtins.int
+    INCLUDE_PATTERNS_FIELD_NUMBER: _builtins.int
+    EXCLUDED_PATTERNS_FIELD_NUMBER: _builtins.int
+    TEMPORARY_SUFFIXES_FIELD_NUMBER: _builtins.int
+    REWRITTEN_PATTERNS_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    DURABILITY_FIELD_NUMBER: _builtins.int
+    MIN_FREE_SPACE_GB_FIELD_NUMBER: _builtins.int
+    FILE_MODE_FIELD_NUMBER: _builtins.int
+    DIR_MODE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     parallel_transfers: _builtins.int
-    """SSH connections that pull at the same time. Default 3, at most 16."""
+    """Connections that pull at the same time. Default 3, at most 16."""
     retry_attempts: _builtins.int
     """Attempts after the first to reach the source or pull a file. Absent: 3."""
     extract_metadata: _builtins.bool
@@ -345,6 +574,38 @@ class SyncOptions(_message.Message):
     """Read each file back from the library's disk and compare hashes before it becomes visible. Default false."""
     full_scan: _builtins.bool
     """List everything at the source, not only what moved since the last look."""
+    newest_first: _builtins.bool
+    """Take the files that changed last first."""
+    restore: _builtins.bool
+    """Bring back what its owner deleted in the library."""
+    watch: _builtins.bool
+    """Do not end: watch the source and bring what comes."""
+    bandwidth_limit_mbps: _builtins.float
+    """At most so many megabits a second; 0 for no limit."""
+    follow_symlinks: Global___FollowSymlinks.ValueType
+    """Which links below the root are followed."""
+    min_size_bytes: _builtins.int
+    """Smaller files are no results."""
+    max_size_bytes: _builtins.int
+    """Larger files are no results; 0 for no limit."""
+    min_age_minutes: _builtins.float
+    """Files that were changed less than so many minutes ago are left for later."""
+    max_age_days: _builtins.float
+    """Files that were changed more than so many days ago are no results; 0 for no limit."""
+    duplicates: Global___Duplicates.ValueType
+    """What becomes of content that the library has already."""
+    durability: Global___Durability.ValueType
+    """When a file counts as being in the library."""
+    min_free_space_gb: _builtins.float
+    """So much of the library's disk is never used up, in 10^9 bytes. Absent: 1."""
+    file_mode: _builtins.str
+    """Octal mode of new files; empty for what the umask gives."""
+    dir_mode: _builtins.str
+    """Octal mode of new folders; empty for what the umask gives."""
+    owner: _builtins.str
+    """Owner of new files and folders, a name or a number; empty for the services' user."""
+    group: _builtins.str
+    """Group of new files and folders, a name or a number; empty for the services' user's."""
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
         """Time before the first retry; doubled for each further one. Absent: 5 s."""
@@ -357,6 +618,30 @@ class SyncOptions(_message.Message):
     def incomplete_after(self) -> _duration_pb2.Duration:
         """An incomplete file that was left alone for this long is taken as it is, marked incomplete. Absent: 1 hour."""
 
+    @_builtins.property
+    def bandwidth_timetable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Lines such as `08:00-18:00 20mbit`, local time, that count in place of the limit while they last."""
+
+    @_builtins.property
+    def allowed_extensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only files with one of these extensions are results; empty for all."""
+
+    @_builtins.property
+    def include_patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only what one of these patterns matches is a result; empty for all."""
+
+    @_builtins.property
+    def excluded_patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What one of these patterns matches is no result."""
+
+    @_builtins.property
+    def temporary_suffixes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Endings of names of unfinished files; empty for the usual ones."""
+
+    @_builtins.property
+    def rewritten_patterns(self) -> Global___RewrittenPatterns:
+        """Files that a generator keeps rewriting: replaced in the library, the former version kept aside. Absent: the usual ones."""
+
     def __init__(
         self,
         *,
@@ -368,21 +653,71 @@ class SyncOptions(_message.Message):
         full_scan: _builtins.bool = ...,
         settle_time: _duration_pb2.Duration | None = ...,
         incomplete_after: _duration_pb2.Duration | None = ...,
+        newest_first: _builtins.bool = ...,
+        restore: _builtins.bool = ...,
+        watch: _builtins.bool = ...,
+        bandwidth_limit_mbps: _builtins.float = ...,
+        bandwidth_timetable: _abc.Iterable[_builtins.str] | None = ...,
+        follow_symlinks: Global___FollowSymlinks.ValueType = ...,
+        min_size_bytes: _builtins.int = ...,
+        max_size_bytes: _builtins.int = ...,
+        min_age_minutes: _builtins.float = ...,
+        max_age_days: _builtins.float = ...,
+        allowed_extensions: _abc.Iterable[_builtins.str] | None = ...,
+        include_patterns: _abc.Iterable[_builtins.str] | None = ...,
+        excluded_patterns: _abc.Iterable[_builtins.str] | None = ...,
+        temporary_suffixes: _abc.Iterable[_builtins.str] | None = ...,
+        rewritten_patterns: Global___RewrittenPatterns | None = ...,
+        duplicates: Global___Duplicates.ValueType = ...,
+        durability: Global___Durability.ValueType = ...,
+        min_free_space_gb: _builtins.float | None = ...,
+        file_mode: _builtins.str = ...,
+        dir_mode: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        group: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_extract_metadata", b"_extract_metadata", "_retry_attempts", b"_retry_attempts", "extract_metadata", b"extract_metadata", "incomplete_after", b"incomplete_after", "retry_attempts", b"retry_attempts", "retry_delay", b"retry_delay", "settle_time", b"settle_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extract_metadata", b"_extract_metadata", "_min_free_space_gb", b"_min_free_space_gb", "_retry_attempts", b"_retry_attempts", "extract_metadata", b"extract_metadata", "incomplete_after", b"incomplete_after", "min_free_space_gb", b"min_free_space_gb", "retry_attempts", b"retry_attempts", "retry_delay", b"retry_delay", "rewritten_patterns", b"rewritten_patterns", "settle_time", b"settle_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extract_metadata", b"_extract_metadata", "_retry_attempts", b"_retry_attempts", "extract_metadata", b"extract_metadata", "full_scan", b"full_scan", "incomplete_after", b"incomplete_after", "parallel_transfers", b"parallel_transfers", "retry_attempts", b"retry_attempts", "retry_delay", b"retry_delay", "settle_time", b"settle_time", "verify_transfers", b"verify_transfers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extract_metadata", b"_extract_metadata", "_min_free_space_gb", b"_min_free_space_gb", "_retry_attempts", b"_retry_attempts", "allowed_extensions", b"allowed_extensions", "bandwidth_limit_mbps", b"bandwidth_limit_mbps", "bandwidth_timetable", b"bandwidth_timetable", "dir_mode", b"dir_mode", "duplicates", b"duplicates", "durability", b"durability", "excluded_patterns", b"excluded_patterns", "extract_metadata", b"extract_metadata", "file_mode", b"file_mode", "follow_symlinks", b"follow_symlinks", "full_scan", b"full_scan", "group", b"group", "include_patterns", b"include_patterns", "incomplete_after", b"incomplete_after", "max_age_days", b"max_age_days", "max_size_bytes", b"max_size_bytes", "min_age_minutes", b"min_age_minutes", "min_free_space_gb", b"min_free_space_gb", "min_size_bytes", b"min_size_bytes", "newest_first", b"newest_first", "owner", b"owner", "parallel_transfers", b"parallel_transfers", "restore", b"restore", "retry_attempts", b"retry_attempts", "retry_delay", b"retry_delay", "rewritten_patterns", b"rewritten_patterns", "settle_time", b"settle_time", "temporary_suffixes", b"temporary_suffixes", "verify_transfers", b"verify_transfers", "watch", b"watch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__extract_metadata: _TypeAlias = _typing.Literal["extract_metadata"]  # noqa: Y015
     _WhichOneofArgType__extract_metadata: _TypeAlias = _typing.Literal["_extract_metadata", b"_extract_metadata"]  # noqa: Y015
+    _WhichOneofReturnType__min_free_space_gb: _TypeAlias = _typing.Literal["min_free_space_gb"]  # noqa: Y015
+    _WhichOneofArgType__min_free_space_gb: _TypeAlias = _typing.Literal["_min_free_space_gb", b"_min_free_space_gb"]  # noqa: Y015
     _WhichOneofReturnType__retry_attempts: _TypeAlias = _typing.Literal["retry_attempts"]  # noqa: Y015
     _WhichOneofArgType__retry_attempts: _TypeAlias = _typing.Literal["_retry_attempts", b"_retry_attempts"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__extract_metadata) -> _WhichOneofReturnType__extract_metadata | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_free_space_gb) -> _WhichOneofReturnType__min_free_space_gb | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_attempts) -> _WhichOneofReturnType__retry_attempts | None: ...
 
 Global___SyncOptions: _TypeAlias = SyncOptions  # noqa: Y015
+
+@_typing.final
+class RewrittenPatterns(_message.Message):
+    """Patterns of files that a generator keeps rewriting; none of them when empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATTERNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in `excluded_patterns`."""
+
+    def __init__(
+        self,
+        *,
+        patterns: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["patterns", b"patterns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewrittenPatterns: _TypeAlias = RewrittenPatterns  # noqa: Y015
 
 @_typing.final
 class SyncSpec(_message.Message):
@@ -788,6 +1123,10 @@ class SourceReport(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SAMPLE_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    SOURCE_FREE_BYTES_FIELD_NUMBER: _builtins.int
+    LIBRARY_FREE_BYTES_FIELD_NUMBER: _builtins.int
+    BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """Program that serves it, such as `agent`."""
     platform: _builtins.str
@@ -796,6 +1135,12 @@ class SourceReport(_message.Message):
     """Files there in the folders asked for."""
     size_bytes: _builtins.int
     """Bytes of `files`."""
+    source_free_bytes: _builtins.int
+    """Free space at the source; absent where it is not known."""
+    library_free_bytes: _builtins.int
+    """Free space of the library; absent where none was asked about."""
+    bytes_per_second: _builtins.int
+    """What reading some of its files gave; 0 where there was nothing to read."""
     @_builtins.property
     def root(self) -> Global___FilePath:
         """The root as the far side resolves it."""
@@ -816,6 +1161,10 @@ class SourceReport(_message.Message):
     def sample(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilePath]:
         """Some of the names, at most 10."""
 
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Programs that were found there and matter, with versions where they say them."""
+
     def __init__(
         self,
         *,
@@ -828,12 +1177,23 @@ class SourceReport(_message.Message):
         files: _builtins.int = ...,
         size_bytes: _builtins.int = ...,
         sample: _abc.Iterable[Global___FilePath] | None = ...,
+        tools: _abc.Iterable[_builtins.str] | None = ...,
+        source_free_bytes: _builtins.int | None = ...,
+        library_free_bytes: _builtins.int | None = ...,
+        bytes_per_second: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["clock_offset", b"clock_offset", "root", b"root", "round_trip", b"round_trip"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_library_free_bytes", b"_library_free_bytes", "_source_free_bytes", b"_source_free_bytes", "clock_offset", b"clock_offset", "library_free_bytes", b"library_free_bytes", "root", b"root", "round_trip", b"round_trip", "source_free_bytes", b"source_free_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_offset", b"clock_offset", "engine", b"engine", "files", b"files", "folders", b"folders", "platform", b"platform", "root", b"root", "round_trip", b"round_trip", "sample", b"sample", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_library_free_bytes", b"_library_free_bytes", "_source_free_bytes", b"_source_free_bytes", "bytes_per_second", b"bytes_per_second", "clock_offset", b"clock_offset", "engine", b"engine", "files", b"files", "folders", b"folders", "library_free_bytes", b"library_free_bytes", "platform", b"platform", "root", b"root", "round_trip", b"round_trip", "sample", b"sample", "size_bytes", b"size_bytes", "source_free_bytes", b"source_free_bytes", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__library_free_bytes: _TypeAlias = _typing.Literal["library_free_bytes"]  # noqa: Y015
+    _WhichOneofArgType__library_free_bytes: _TypeAlias = _typing.Literal["_library_free_bytes", b"_library_free_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__source_free_bytes: _TypeAlias = _typing.Literal["source_free_bytes"]  # noqa: Y015
+    _WhichOneofArgType__source_free_bytes: _TypeAlias = _typing.Literal["_source_free_bytes", b"_source_free_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__library_free_bytes) -> _WhichOneofReturnType__library_free_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source_free_bytes) -> _WhichOneofReturnType__source_free_bytes | None: ...
 
 Global___SourceReport: _TypeAlias = SourceReport  # noqa: Y015
 
