@@ -42,6 +42,7 @@ class Reason(enum.StrEnum):
     SOURCE_UNREADABLE = "SOURCE_UNREADABLE"
     SOURCE_WITHOUT_PYTHON = "SOURCE_WITHOUT_PYTHON"
     SOURCE_PROTOCOL = "SOURCE_PROTOCOL"
+    ENGINE_CANNOT = "ENGINE_CANNOT"
     # The library cannot be written, or is not what it should be.
     LIBRARY_MISSING = "LIBRARY_MISSING"
     LIBRARY_READ_ONLY = "LIBRARY_READ_ONLY"
@@ -119,6 +120,7 @@ CATALOG: Mapping[Reason, CatalogEntry] = {
     Reason.SOURCE_PROTOCOL: CatalogEntry(
         "UNAVAILABLE", _SOURCE, "Run `mediasync sources test` and look at `mediasync logs --level debug`."
     ),
+    Reason.ENGINE_CANNOT: CatalogEntry("FAILED_PRECONDITION", _SOURCE, "Choose another engine; docs/sources.md says what each can do."),
     Reason.LIBRARY_MISSING: CatalogEntry("FAILED_PRECONDITION", _LIBRARY),
     Reason.LIBRARY_READ_ONLY: CatalogEntry("FAILED_PRECONDITION", _LIBRARY, "Mount it writable, or choose another destination."),
     Reason.LIBRARY_MARKER_MISSING: CatalogEntry("FAILED_PRECONDITION", _LIBRARY),

@@ -5,7 +5,7 @@ Several connections to one source may be open at once. All paths are bytes, rela
 have passed `mediasync.paths.check_relative`: a far side that names anything else is broken or hostile and ends the call
 with SOURCE_PROTOCOL.
 
-What every implementation promises (tests/contract/test_sources.py runs on each):
+What every implementation promises (tests/contract/sources runs on each):
 
 - links below the root are followed only as `Selection.follow_symlinks` says, and never out of the root; FIFOs, sockets and devices are
   counted as filtered, never opened;
@@ -280,8 +280,8 @@ class Connection(Protocol):
         """Looks for files. Ends with one ScanFinished; a folder that does not exist gives just that one."""
 
     def watch(self, request: ScanRequest) -> AsyncIterator[frozenset[bytes]]:
-        """Watches the `known_directories` of `request` below its `folder`: yields the paths of those in which something moved, soon after it
-        did, and the empty set every few seconds as a sign of life. What is new in them is for a scan to find.
+        """Watches the `known_directories` of `request` below its `folder`: yields the paths of those in which something moved, soon
+        after it did, and the empty set every few seconds as a sign of life. What is new in them is for a scan to find.
 
         Runs until it is left, which closes the connection. Raises ENGINE_CANNOT where the engine has no means; quick scans are
         the way then.

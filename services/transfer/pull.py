@@ -100,7 +100,7 @@ class Pull:
             pending: deque[WantedFile] = deque(first)
             sinks: dict[bytes, _CountingSink] = {}
 
-            def open_sink(wanted: WantedFile, sinks: dict[bytes, _CountingSink] = sinks) -> _CountingSink:
+            def open_sink(wanted: WantedFile, offset: int, sinks: dict[bytes, _CountingSink] = sinks) -> _CountingSink:
                 sink = _CountingSink(wanted, self._staging.new_file(), self._on_bytes)
                 sinks[wanted.path] = sink
                 return sink

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
 from mediasync.paths import check_relative
 from mediasync.sources.agent import wire
 from mediasync.sources.agent.reading import ReadCall
 from mediasync.sources.agent.session import Opened, Session
-from mediasync.sources.base import FileRead, ScanFinished, ScanRecord, ScanRequest, Sink, SourceProbe, WantedFile
+from mediasync.sources.base import FileRead, Pace, ScanFinished, ScanRecord, ScanRequest, SinkOpener, SourceProbe, WantedFile
 from mediasync.sources.channel import Launcher
+from mediasync.sources.selection import EVERYTHING, Selection
 
 WAITING_RECORDS = 8  # frames of a scan that wait for their reader before the far side does
 
@@ -97,7 +98,14 @@ class AgentConnection:
             if not done:
                 await self.close()
 
-    async def read(self, batches: AsyncIterator[Sequence[WantedFile]], open_sink: Callable[[WantedFile], Sink]) -> AsyncIterator[FileRead]:
+    async def read(
+        self,
+        batches: AsyncIterator[Sequence[WantedFile]],
+        open_sink: SinkOpener,
+        *,
+        selection: Selection = EVERYTHING,
+        pace: Pace | None = None,
+    ) -> AsyncIterator[FileRead]:
         """Reads files; see `Connection.read`. One that is left early closes the connection."""
         call = ReadCall(self._session, open_sink, self._folders.all(), self._window_bytes)
         self._session.begin(call)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from mediasync.paths import check_relative
 from mediasync.sources.agent import wire
 from mediasync.sources.agent.session import Session
-from mediasync.sources.base import FileRead, Sink, WantedFile
+from mediasync.sources.base import FileRead, SinkOpener, WantedFile
 
 WAITING_OUTCOMES = 256
 MAX_BATCHES = 8
@@ -22,7 +22,7 @@ MAX_BATCHES = 8
 class ReadCall:
     """Answers of one `Connection.read`."""
 
-    def __init__(self, session: Session, open_sink: Callable[[WantedFile], Sink], folders: Sequence[bytes], window_bytes: int) -> None:
+    def __init__(self, session: Session, open_sink: SinkOpener, folders: Sequence[bytes], window_bytes: int) -> None:
         self._session = session
         self._open_sink = open_sink
         self._folders = folders
@@ -111,7 +111,7 @@ class ReadCall:
             entry, self._incomplete = wire.begin(payload, wanted.path)
             if entry.size_bytes != wanted.size_bytes:
                 raise wire.broken("a file of another size than was asked for")
-            self._write = self._open_sink(wanted).write
+            self._write = self._open_sink(wanted, 0).write
             return entry.size_bytes
         if kind == wire.Answer.END and self._write is not None:
             self._write = None
