@@ -24,7 +24,7 @@ def test_every_reason_in_the_code_is_explained_and_every_explained_one_exists() 
     for package in (mediasync, services):
         for path in Path(package.__path__[0]).rglob("*.py"):
             if path.name != "errors.py":
-                raised |= set(re.findall(r"Reason\.([A-Z_]+)", path.read_text()))
+                raised |= set(re.findall(r"\bReason\.([A-Z_]+)", path.read_text()))
     explained = set().union(*sections().values())
     assert raised - explained == set()
     assert explained - {reason.value for reason in Reason} == set()
