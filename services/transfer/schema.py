@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from mediasync.storage.database import Migration
@@ -74,6 +76,8 @@ scans = sa.Table(
     sa.Column("folder", sa.LargeBinary, primary_key=True),
     sa.Column("watermark_ns", sa.BigInteger, nullable=False),
     sa.Column("full_scan_time", sa.Float, nullable=False),
+    # A digest of what counted as a result: under another selection, files that have not moved may be results.
+    sa.Column("selection", sa.Text, nullable=False, server_default=""),
     sqlite_with_rowid=False,
 )
 
@@ -158,4 +162,17 @@ outbox = sa.Table(
     sqlite_autoincrement=True,
 )
 
-MIGRATIONS = (Migration(1, metadata.create_all),)
+
+
+def _add_column(connection: sa.Connection, column: sa.Column[Any]) -> None:
+    """Adds a column to a table that an older version made. A new database has it already: its first step makes the tables as they are now."""
+    table = column.table
+    if column.name not in {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table.name})")}:
+        definition = str(sa.schema.CreateColumn(column).compile(connection))
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
+
+
+MIGRATIONS = (
+    Migration(1, metadata.create_all),
+    Migration(2, lambda connection: _add_column(connection, scans.c.selection)),
+)
