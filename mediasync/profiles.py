@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mediasync.model import SourceType
+from mediasync.model import DockerConnection, Engine, LocalConnection, SourceConnection, SourceType, SshConnection
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,18 @@ class Profile:
     user: str = ""
     roots: tuple[bytes, ...] = ()
     folders: tuple[bytes, ...] = ()
+
+
+_ENGINES: dict[type, tuple[Engine, ...]] = {
+    SshConnection: (Engine.AUTO, Engine.AGENT, Engine.POSIX, Engine.SFTP, Engine.RSYNC),
+    DockerConnection: (Engine.AUTO, Engine.AGENT, Engine.ARCHIVE),
+    LocalConnection: (Engine.AUTO,),
+}
+
+
+def engines_of(connection: SourceConnection) -> tuple[Engine, ...]:
+    """What can list and read at such a place."""
+    return _ENGINES[type(connection)]
 
 
 _FORGE_FOLDERS = (b"txt2img-images", b"img2img-images", b"extras-images", b"txt2img-grids", b"img2img-grids", b"init-images")

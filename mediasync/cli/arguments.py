@@ -39,8 +39,34 @@ AcceptNew = Annotated[
     bool,
     typer.Option("--accept-new-host-key", help="Accept and remember the key of a host that was never seen. Never a changed one."),
 ]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option("--password-file", metavar="FILE", help="File that holds the login's password; or MEDIASYNC_SSH_PASSWORD, for a URL."),
+]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        metavar="FILE",
+        help="File that holds the passphrase of the private key; or MEDIASYNC_SSH_PASSPHRASE, for a URL.",
+    ),
+]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="What lists and reads there. Over SSH: auto, agent, posix, sftp, rsync; in a container: auto, agent, archive.",
+        show_default=False,
+    ),
+]
 Parallel = Annotated[int | None, typer.Option("--parallel-transfers", metavar="N", help="SSH connections at a time; default: 3.")]
 Profile = Annotated[
     str,
-    typer.Option("--profile", metavar="forge|comfyui|vastai", help="What runs there; brings port, path and folders.", show_default=False),
+    typer.Option(
+        "--profile",
+        metavar="forge|comfyui|vastai",
+        help="What runs there; brings port, path and folders, whatever the way there.",
+        show_default=False,
+    ),
 ]

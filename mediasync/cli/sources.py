@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mediasync.cli.arguments import AcceptNew, AsJson, Config, Coordinator, Folders, IdentityFiles, KnownHosts, Parallel, Profile
+from mediasync.cli.arguments import (
+    AcceptNew,
+    AsJson,
+    Config,
+    Coordinator,
+    EngineName,
+    Folders,
+    IdentityFiles,
+    KnownHosts,
+    Parallel,
+    PassphraseFile,
+    PasswordFile,
+    Profile,
+)
 
 if TYPE_CHECKING:
     from mediasync.client import Client
@@ -15,13 +28,18 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Named sources: where files come from.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The source's name.")]
-NameOrUrl = Annotated[str, typer.Argument(help=r"A named source, or ssh://\[user@]host\[:port]/path.")]
+NameOrUrl = Annotated[
+    str, typer.Argument(help=r"A named source, ssh://\[user@]host\[:port]/path, docker://\[context@]container/path, or a folder.")
+]
 
 
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="1 to 64 of letters, digits, `.`, `_` and `-`.")],
-    url: Annotated[str, typer.Argument(help=r"ssh://\[user@]host\[:port]/path")],
+    url: Annotated[
+        str,
+        typer.Argument(help=r"ssh://\[user@]host\[:port]/path, docker://\[context@]container/path, or a folder such as /path or ./path."),
+    ],
     dest: Annotated[
         str, typer.Option("--dest", metavar="FOLDER", help="The library's folder. Default: MEDIA_BASE, or given at each sync.")
     ] = "",
@@ -31,6 +49,9 @@ def add(
     known_hosts: KnownHosts = None,
     accept_new_host_key: AcceptNew = False,
     parallel_transfers: Parallel = None,
+    password_file: PasswordFile = None,
+    passphrase_file: PassphraseFile = None,
+    engine: EngineName = "",
     as_json: AsJson = False,
     coordinator: Coordinator = "",
 ) -> None:
@@ -39,6 +60,8 @@ def add(
     A named source keeps its memory of what was taken when its host or port changes, as rented machines' do.
 
     Example: mediasync sources add forge ssh://user@forge.lan:2222 --profile forge --dest /media/library
+
+    Example: mediasync sources add comfy docker://comfyui --profile comfyui
     """
     import asyncio
 
@@ -46,7 +69,18 @@ def add(
     from mediasync.cli.session import configure, connected
     from mediasync.cli.targets import Wishes, spec_from_url
 
-    wishes = Wishes(dest, folders or (), profile, identity_files or (), known_hosts or (), accept_new_host_key, parallel_transfers)
+    wishes = Wishes(
+        dest,
+        folders or (),
+        profile,
+        identity_files or (),
+        known_hosts or (),
+        accept_new_host_key,
+        parallel_transfers,
+        password_file=password_file,
+        passphrase_file=passphrase_file,
+        engine=engine,
+    )
     spec = spec_from_url(url, wishes, configure(), needs_dest=False)
 
     async def run() -> NamedSource:
@@ -113,7 +147,7 @@ def show(name: Name, as_json: AsJson = False, coordinator: Coordinator = "") -> 
     if as_json:
         output.print_json(source_json(source))
         return
-    spec, connection = source.spec, source.spec.source.connection
+    spec = source.spec
     output.pairs(
         [
             ("name", source.name),
@@ -121,8 +155,7 @@ def show(name: Name, as_json: AsJson = False, coordinator: Coordinator = "") -> 
             ("url", spec.source.url),
             ("to", spec.dest_path or "given at each sync"),
             ("folders", ", ".join(display(folder) for folder in spec.folders) or "the type's, or everything"),
-            ("keys", ", ".join(connection.identity_files)),
-            ("known hosts", ", ".join(connection.known_hosts_files)),
+            *_connection_pairs(spec.source),
             ("parallel", spec.options.parallel_transfers),
             ("from", "the configuration file" if source.origin.value == "configuration" else "`mediasync sources add`"),
             ("added", output.moment(source.create_time)),
@@ -162,6 +195,9 @@ def test(
     identity_files: IdentityFiles = None,
     known_hosts: KnownHosts = None,
     accept_new_host_key: AcceptNew = False,
+    password_file: PasswordFile = None,
+    passphrase_file: PassphraseFile = None,
+    engine: EngineName = "",
     config: Config = None,
     as_json: AsJson = False,
     coordinator: Coordinator = "",
@@ -177,7 +213,17 @@ def test(
     from mediasync.cli.targets import Wishes, check_source, resolve_folders, resolve_source
     from mediasync.paths import display
 
-    wishes = Wishes("", folders or (), profile, identity_files or (), known_hosts or (), accept_new_host_key)
+    wishes = Wishes(
+        "",
+        folders or (),
+        profile,
+        identity_files or (),
+        known_hosts or (),
+        accept_new_host_key,
+        password_file=password_file,
+        passphrase_file=passphrase_file,
+        engine=engine,
+    )
     check_source(source, wishes)
     configuration = configure(config)
 
@@ -286,6 +332,24 @@ def _ask(key: HostKey, as_json: bool) -> None:
         raise MediasyncError(Reason.CANCELLED, "nothing was trusted")
 
 
+def _connection_pairs(source: SourceSpec) -> list[tuple[str, str]]:
+    """How a source is reached, for people; what is empty is not shown."""
+    from mediasync.model import DockerConnection, Engine, SshConnection
+
+    connection = source.connection
+    pairs = [("engine", "" if source.engine is Engine.AUTO else source.engine.value)]
+    if isinstance(connection, SshConnection):
+        pairs += [
+            ("keys", ", ".join(connection.identity_files)),
+            ("known hosts", ", ".join(connection.known_hosts_files)),
+            ("password", f"in {connection.password_file}" if connection.password_file else ""),
+            ("passphrase", f"in {connection.passphrase_file}" if connection.passphrase_file else ""),
+        ]
+    elif isinstance(connection, DockerConnection):
+        pairs += [("Docker host", connection.engine_url)]
+    return pairs
+
+
 def source_json(source: NamedSource) -> dict[str, Any]:
     """A named source for machines."""
     from mediasync.cli.output import plain
@@ -298,6 +362,7 @@ def source_json(source: NamedSource) -> dict[str, Any]:
         "url": spec.source.url,
         "connection": plain(spec.source.connection),
         "root": plain(spec.source.root),
+        "engine": spec.source.engine.value,
         "dest_path": spec.dest_path,
         "folders": plain(spec.folders),
         "options": plain(spec.options),

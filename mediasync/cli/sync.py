@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mediasync.cli.arguments import AcceptNew, AsJson, Config, Coordinator, Folders, IdentityFiles, KnownHosts, Parallel, Profile
+from mediasync.cli.arguments import (
+    AcceptNew,
+    AsJson,
+    Config,
+    Coordinator,
+    EngineName,
+    Folders,
+    IdentityFiles,
+    KnownHosts,
+    Parallel,
+    PassphraseFile,
+    PasswordFile,
+    Profile,
+)
 
 if TYPE_CHECKING:
     from mediasync.cli.targets import Wishes
@@ -16,7 +29,12 @@ if TYPE_CHECKING:
 
 def sync(
     source: Annotated[
-        str, typer.Argument(help=r"ssh://\[user@]host\[:port]/path, or a name from the configuration or `sources add`.", show_default=False)
+        str,
+        typer.Argument(
+            help=r"ssh://\[user@]host\[:port]/path, docker://\[context@]container/path, a folder such as /path or ./path, "
+            "or a name from the configuration or `sources add`.",
+            show_default=False,
+        ),
     ],
     dest: Annotated[str, typer.Argument(help="The library's folder. Default: the source's own, else MEDIA_BASE.", show_default=False)] = "",
     folders: Folders = None,
@@ -28,6 +46,9 @@ def sync(
     full: Annotated[
         bool, typer.Option("--full", help="Look at everything at the source, not only at what moved since the last look.")
     ] = False,
+    password_file: PasswordFile = None,
+    passphrase_file: PassphraseFile = None,
+    engine: EngineName = "",
     config: Config = None,
     as_json: AsJson = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id and return; the job goes on.")] = False,
@@ -41,6 +62,8 @@ def sync(
 
     Example: mediasync sync ssh://user@forge.lan:2222/outputs /media/library
 
+    Example: mediasync sync docker://comfyui /media/library --profile comfyui
+
     Example: mediasync sync forge --folder txt2img-images --json
     """
     import asyncio
@@ -48,7 +71,19 @@ def sync(
     from mediasync.cli.session import configure
     from mediasync.cli.targets import Wishes
 
-    wishes = Wishes(dest, folders or (), profile, identity_files or (), known_hosts or (), accept_new_host_key, parallel_transfers, full)
+    wishes = Wishes(
+        dest,
+        folders or (),
+        profile,
+        identity_files or (),
+        known_hosts or (),
+        accept_new_host_key,
+        parallel_transfers,
+        full,
+        password_file,
+        passphrase_file,
+        engine,
+    )
     configuration = configure(config)
     code = asyncio.run(_sync(source, wishes, configuration, config is not None, coordinator, as_json, detach))
     if code:

@@ -13,7 +13,7 @@ from mediasync.errors import FieldViolation, MediasyncError, Reason
 if TYPE_CHECKING:
     from mediasync.client import Client
     from mediasync.config import Configuration
-    from mediasync.model import SourceSpec, SourceType, SyncSpec
+    from mediasync.model import SourceSpec, SourceType, SshConnection, SyncSpec
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Wishes:
     accept_new_host_key: bool = False
     parallel_transfers: int | None = None
     full: bool = False
+    password_file: Path | None = None
+    passphrase_file: Path | None = None
+    engine: str = ""
 
 
 async def resolve_sync(client: Client, source: str, wishes: Wishes, configuration: Configuration, *, own_file: bool) -> SyncSpec:
@@ -136,7 +139,33 @@ def overlay(spec: SyncSpec, wishes: Wishes, default_dest: str = "", *, needs_des
 
 
 def _reached(source: SourceSpec, wishes: Wishes) -> SourceSpec:
-    connection = source.connection
+    """The source with what the options say about getting there. Raises INVALID_ARGUMENT for one that it has no use for."""
+    from mediasync.model import Engine, SshConnection
+    from mediasync.profiles import engines_of
+    from mediasync.suggest import did_you_mean
+
+    if wishes.engine:
+        names = [engine.value for engine in engines_of(source.connection)]
+        if wishes.engine not in names:
+            hint = did_you_mean(wishes.engine, names)
+            what = f"--engine {wishes.engine}: expected one of {', '.join(names)} for {source.scheme}://"
+            raise _wrong("--engine", f"{what}{hint}")
+        source = replace(source, engine=Engine(wishes.engine))
+    if isinstance(source.connection, SshConnection):
+        return replace(source, connection=_logged_in(source.connection, wishes))
+    for option, value in (
+        ("--identity-file", wishes.identity_files),
+        ("--known-hosts", wishes.known_hosts),
+        ("--accept-new-host-key", wishes.accept_new_host_key),
+        ("--password-file", wishes.password_file),
+        ("--passphrase-file", wishes.passphrase_file),
+    ):
+        if value:
+            raise _wrong(option, f"{option} goes with sources that are reached over SSH, not with {source.scheme}://")
+    return source
+
+
+def _logged_in(connection: SshConnection, wishes: Wishes) -> SshConnection:
     if wishes.identity_files:
         connection = replace(connection, identity_files=tuple(_file("--identity-file", path) for path in wishes.identity_files))
     if wishes.known_hosts:
@@ -144,7 +173,11 @@ def _reached(source: SourceSpec, wishes: Wishes) -> SourceSpec:
         connection = replace(connection, known_hosts_files=tuple(os.path.abspath(path.expanduser()) for path in wishes.known_hosts))
     if wishes.accept_new_host_key:
         connection = replace(connection, accept_new_host_key=True)
-    return replace(source, connection=connection)
+    if wishes.password_file:
+        connection = replace(connection, password_file=_file("--password-file", wishes.password_file))
+    if wishes.passphrase_file:
+        connection = replace(connection, passphrase_file=_file("--passphrase-file", wishes.passphrase_file))
+    return connection
 
 
 def _destination(dest: str) -> str:
@@ -164,14 +197,14 @@ def _file(option: str, path: Path) -> str:
     return absolute
 
 
-def _source_type(profile: str) -> SourceType:
+def _source_type(profile: str) -> SourceType | None:
     from mediasync.model import SourceType
     from mediasync.suggest import did_you_mean
 
     names = [kind.value for kind in SourceType]
     if profile and profile not in names:
         raise _wrong("--profile", f"there is no profile {profile!r}; expected one of {', '.join(names)}{did_you_mean(profile, names)}")
-    return SourceType(profile or SourceType.SSH)
+    return SourceType(profile) if profile else None
 
 
 def _profile_of_name(name: str) -> MediasyncError:

@@ -7,11 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mediasync.config import schema, tree
+from mediasync.config import schema, tree, urls
 from mediasync.config.tree import Items, Mistake, Node, Scalar, Table
-from mediasync.model import SourceType
+from mediasync.errors import MediasyncError
+from mediasync.model import DockerConnection, Engine, LocalConnection, SourceConnection, SourceType, SshConnection
 from mediasync.paths import display
-from mediasync.profiles import PROFILES
+from mediasync.profiles import PROFILES, engines_of
 from mediasync.suggest import nearest
 
 DEFAULT_SOURCE = "default"
@@ -33,6 +34,8 @@ _SYNONYMS = {
     "directories": "folders",
     "exclude_patterns": "excluded_patterns",
     "bwlimit": "bandwidth_limit_mbps",
+    "container": "url",
+    "engine_url": "docker_host",
     "xmp": "generate_xmp",
 }
 
@@ -126,10 +129,77 @@ def _connection(root: Table, path: tree.Path) -> Iterator[Mistake]:
     yield from _either(root, path, "identity_file", "identity_files")
     yield from _either(root, path, "password", "password_file")
     yield from _either(root, path, "passphrase", "passphrase_file")
-    kind = node.nodes.get("type")
-    word = kind.text.lower() if isinstance(kind, Scalar) and kind.text else SourceType.SSH.value
-    if word in list(SourceType) and not PROFILES[SourceType(word)].roots and not _has(node, "path"):
-        yield _at(root, path, f"`path` is missing; a source of type {word} has no folder of its own, so say where the pictures are")
+    word = _text(node, "type").lower()
+    kind = SourceType(word) if word in list(SourceType) else None
+    if _has(node, "url"):
+        yield from _url(root, path, node, kind)
+        return
+    connection: SourceConnection = LocalConnection() if kind is SourceType.LOCAL else SshConnection("")
+    if kind is SourceType.DOCKER:
+        yield _at(root, path, "`url` is missing; a container is written `url: docker://container/path`")
+        return
+    yield from _fitting(root, path, node, connection)
+    if kind is not SourceType.LOCAL and not _has(node, "host"):
+        yield _at(root, (*path, "host"), "missing; it is needed here, or a `url`")
+    elif (kind or not word) and not PROFILES[kind or SourceType.SSH].roots and not _has(node, "path"):
+        said = kind or SourceType.SSH
+        yield _at(root, path, f"`path` is missing; a source of type {said} has no folder of its own, so say where the pictures are")
+
+
+def _url(root: Table, path: tree.Path, node: Table, kind: SourceType | None) -> Iterator[Mistake]:
+    """What does not go with the `url` that is written."""
+    try:
+        place = urls.parse_place(_text(node, "url"))
+    except MediasyncError:
+        return  # told as a mistake of the value
+    for key in ("host", "port", "user"):
+        if _has(node, key):
+            yield _at(root, (*path, key), "belongs into `url`, which stands in the same place; keep one of them")
+    if place.root and _has(node, "path"):
+        yield _at(root, (*path, "path"), "`url` has a path already; keep one of them")
+    elif not place.root and _has(node, "path"):
+        place = urls.Place(place.text, place.connection, b"/")
+    _, wrong = urls.type_of(place, kind)
+    if wrong:
+        yield _at(root, (*path, "url"), wrong)
+    yield from _fitting(root, path, node, place.connection)
+
+
+_OF_SSH = (
+    "identity_file",
+    "identity_files",
+    "known_hosts",
+    "accept_new_host_key",
+    "password",
+    "password_file",
+    "passphrase",
+    "passphrase_file",
+)
+
+
+def _fitting(root: Table, path: tree.Path, node: Table, connection: SourceConnection) -> Iterator[Mistake]:
+    """Keys that have no meaning for such a place. With what is set below `sync:` an engine may come from there."""
+    ssh = isinstance(connection, SshConnection)
+    for key in () if ssh else _OF_SSH if _has(node, "url") else (*_OF_SSH, "host", "port", "user"):
+        if _has(node, key):
+            yield _at(root, (*path, key), "is for sources that are reached over SSH")
+    if _has(node, "docker_host") and not isinstance(connection, DockerConnection):
+        yield _at(root, (*path, "docker_host"), "is for containers, as in `url: docker://container/path`")
+    elif _has(node, "docker_host") and isinstance(connection, DockerConnection) and connection.context:
+        yield _at(root, (*path, "docker_host"), f"the context {connection.context} of `url` says which engine; keep one of them")
+    for place in (path, ("sync",)):
+        engine = tree.find(root, (*place, "engine"))
+        if isinstance(engine, Scalar) and engine.text:
+            possible = [str(item) for item in engines_of(connection)]
+            if engine.text.lower() in list(Engine) and engine.text.lower() not in possible:
+                who = "this source" if place == path else f"the source of {tree.dotted(path)}"
+                yield _at(root, (*place, "engine"), f"`{engine.text}` is no engine for {who}; expected one of {', '.join(possible)}")
+            return
+
+
+def _text(node: Table, key: str) -> str:
+    below = node.nodes.get(key)
+    return below.text or "" if isinstance(below, Scalar) else ""
 
 
 def _subscribers(root: Table) -> Iterator[Mistake]:

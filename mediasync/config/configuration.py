@@ -5,18 +5,30 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
-from mediasync.config import schema, tree
+from mediasync.config import schema, tree, urls
 from mediasync.config.checks import DEFAULT_SOURCE
+from mediasync.config.fields import SecretOfFile
 from mediasync.config.tree import Origin, Table
-from mediasync.model import SourceSpec, SourceType, SshConnection, SyncOptions, SyncSpec
+from mediasync.model import (
+    DockerConnection,
+    Engine,
+    LocalConnection,
+    SourceConnection,
+    SourceSpec,
+    SourceType,
+    SshConnection,
+    SyncOptions,
+    SyncSpec,
+)
 from mediasync.paths import display
 from mediasync.profiles import PROFILES
+from mediasync.sources.secrets import Secrets
 
 DEFAULT_LISTEN = "127.0.0.1:7171"
 DEFAULT_BATCH_SIZE = 50
@@ -70,7 +82,8 @@ class Configuration:
 
     A source without a destination of its own has `media_base` as `dest_path`, and an empty one where that is not set either:
     the caller must then be told one. A source's port, user, root and folders are empty unless they are set: what its type brings is filled
-    in where the source is connected to, below what `~/.ssh/config` says.
+    in where the source is connected to, below what `~/.ssh/config` says. Secrets that are written in the configuration itself are in
+    `secrets` by the source's name and nowhere else; those of files are where the file is.
     """
 
     sources: Mapping[str, SyncSpec] = field(default_factory=dict)
@@ -81,6 +94,7 @@ class Configuration:
     ingest: IngestSettings = field(default_factory=IngestSettings)
     file: Path | None = None
     settings: tuple[Setting, ...] = ()
+    secrets: Mapping[str, Secrets] = field(default_factory=dict, repr=False)
 
     @property
     def in_force(self) -> tuple[str, ...]:
@@ -104,6 +118,7 @@ class _Resolver:
         self._root = root
         self._file = file
         self._settings: list[Setting] = []
+        self._secrets: dict[str, Secrets] = {}
 
     def resolve(self) -> Configuration:
         typed = self._typed
@@ -139,6 +154,7 @@ class _Resolver:
             ingest=self._ingest(),
             file=self._file,
             settings=tuple(self._settings),
+            secrets=self._secrets,
         )
 
     def _source(
@@ -150,32 +166,56 @@ class _Resolver:
         options: SyncOptions,
         keys: Mapping[str, tree.Path],
     ) -> SyncSpec:
-        kind = connection.type or SourceType.SSH
+        reached = self._reached(name, connection)
+        kind = connection.type or _kind_of(reached)
         profile = PROFILES[kind]
         from_type = f"type {kind}"
         path = keys["source"]
-        self._show((*path, "type"), connection.type, SourceType.SSH)
-        self._show((*path, "host"), connection.host)
-        # The type's port and user count below ~/.ssh/config, which only the source itself looks into when it connects.
-        self._show((*path, "port"), connection.port, profile.port or None, f"{from_type}, unless ~/.ssh/config has one")
-        self._show((*path, "user"), connection.user, profile.user or None, f"{from_type}, unless ~/.ssh/config has one")
-        self._show((*path, "path"), connection.path, profile.roots or None, f"{from_type}, the first that exists")
+        self._show((*path, "type"), connection.type, kind)
+        for key in ("url", "host"):
+            self._show((*path, key), getattr(connection, key))
+        if isinstance(reached, SshConnection) and connection.url is None:
+            # The type's port and user count below ~/.ssh/config, which only the source itself looks into when it connects.
+            self._show((*path, "port"), connection.port, profile.port or None, f"{from_type}, unless ~/.ssh/config has one")
+            self._show((*path, "user"), connection.user, profile.user or None, f"{from_type}, unless ~/.ssh/config has one")
+        root = connection.path or (connection.url.root if connection.url else b"")
+        self._show((*path, "path"), connection.path, None if root else profile.roots or None, f"{from_type}, the first that exists")
         for key in schema.Connection.model_fields:
-            if key not in ("type", "host", "port", "user", "path"):
-                self._show((*path, key), getattr(connection, key), False if key == "accept_new_host_key" else None)
+            if key not in ("type", "url", "host", "port", "user", "path"):
+                default = False if key == "accept_new_host_key" and isinstance(reached, SshConnection) else None
+                self._show((*path, key), getattr(connection, key), default)
         self._show(keys["destination"], destination and destination.path, self._typed.media_base, "media_base")
         self._show(keys["folders"], folders or None, profile.folders or None, from_type)
-        identity = connection.identity_files or ((connection.identity_file,) if connection.identity_file else ())
-        ssh = SshConnection(
-            host=connection.host,
-            port=connection.port or 0,
-            user=connection.user or "",
-            identity_files=tuple(str(item) for item in identity),
-            known_hosts_files=tuple(str(item) for item in connection.known_hosts or ()),
-            accept_new_host_key=bool(connection.accept_new_host_key),
-        )
+        if isinstance(reached, LocalConnection) and connection.path is not None:
+            root = os.path.expanduser(connection.path)
         target = destination.path if destination else self._typed.media_base
-        return SyncSpec(SourceSpec(ssh, connection.path or b"", kind, name), str(target or ""), folders or (), options)
+        own, every = (connection if isinstance(connection, schema.Options) else None), self._typed.sync
+        engine = (own and own.engine) or (every and every.engine) or Engine.AUTO
+        compress = next((found.compress for found in (own, every) if found and found.compress is not None), False)
+        return SyncSpec(SourceSpec(reached, root, kind, name, engine, compress), str(target or ""), folders or (), options)
+
+    def _reached(self, name: str, written: schema.Connection) -> SourceConnection:
+        """How to get to a source."""
+        place = written.url.connection if written.url else None
+        if place is None and written.type is SourceType.LOCAL:
+            return LocalConnection()
+        if isinstance(place, DockerConnection):
+            return replace(place, engine_url=written.docker_host or "")
+        if isinstance(place, LocalConnection):
+            return place
+        base = place or SshConnection(written.host or "", written.port or 0, written.user or "")
+        secrets = Secrets(_literal(written.password), _literal(written.passphrase))
+        if secrets != Secrets():
+            self._secrets[name] = secrets
+        identity = written.identity_files or ((written.identity_file,) if written.identity_file else ())
+        return replace(
+            base,
+            identity_files=tuple(str(item) for item in identity),
+            known_hosts_files=tuple(str(item) for item in written.known_hosts or ()),
+            accept_new_host_key=bool(written.accept_new_host_key),
+            password_file=_file_of(written.password_file),
+            passphrase_file=_file_of(written.passphrase_file),
+        )
 
     def _ingest(self) -> IngestSettings:
         section = self._typed.ingest or schema.IngestSection()
@@ -205,9 +245,14 @@ class _Resolver:
                 for place, item in enumerate(value):
                     self._section((*path, key, place), item)
             else:
-                default = getattr(options, key, None)
+                default = getattr(options, key, self._of_every_source(key) if options else None)
                 origin = f"{above}.{key}" if above and self._is_written((above, key)) else "default"
                 self._show((*path, key), value, default, origin)
+
+    def _of_every_source(self, key: str) -> Any:
+        """What an option that is part of the source, and of no `SyncOptions`, is where a source does not say."""
+        written = getattr(self._typed.sync, key, None)
+        return {"engine": written or Engine.AUTO, "compress": bool(written)}.get(key)
 
     def _is_written(self, path: tree.Path) -> bool:
         node = tree.find(self._root, path)
@@ -237,6 +282,20 @@ class _Resolver:
         return origin.variable or f"{display(os.fsencode(self._file or ''))}:{origin.line}"
 
 
+def _kind_of(connection: SourceConnection) -> SourceType:
+    if isinstance(connection, DockerConnection):
+        return SourceType.DOCKER
+    return SourceType.LOCAL if isinstance(connection, LocalConnection) else SourceType.SSH
+
+
+def _literal(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret else ""
+
+
+def _file_of(secret: SecretStr | None) -> str:
+    return str(secret.path) if isinstance(secret, SecretOfFile) else ""
+
+
 def _options(section: schema.Options, defaults: SyncOptions) -> SyncOptions:
     values = {option.name: getattr(section, option.name, None) for option in fields(SyncOptions)}
     return SyncOptions(**{name: getattr(defaults, name) if value is None else value for name, value in values.items()})
@@ -253,6 +312,8 @@ def _shown(value: Any) -> Shown:
         return MASK
     if isinstance(value, bytes):
         return display(value)
+    if isinstance(value, urls.Place):
+        return _shown(value.text)
     if isinstance(value, enum.Enum | Path):
         return str(value)
     if isinstance(value, tuple):

@@ -16,9 +16,8 @@ from mediasync.config.tree import Items, Mistake, Node, Origin, Scalar, Table
 from mediasync.suggest import did_you_mean, nearest
 
 PREFIX = "MEDIASYNC_"
-PROCESS_VARIABLES = frozenset(
-    PREFIX + name for name in ("CONFIG", "CRASH_AT", "DEBUG", "HOME", "LISTEN", "LOG_LEVEL", "READY_FD", "SUPERVISED")
-)
+_PROCESS = ("CONFIG", "CRASH_AT", "DEBUG", "HOME", "LISTEN", "LOG_LEVEL", "READY_FD", "SSH_PASSPHRASE", "SSH_PASSWORD", "SUPERVISED")
+PROCESS_VARIABLES = frozenset(PREFIX + name for name in _PROCESS)
 """Variables that speak to a process, not to the configuration; and `MEDIASYNC_<SERVICE>_ADDRESS`."""
 _ADDRESS = re.compile(r"MEDIASYNC_[A-Z]+_ADDRESS")
 _SHORT = {"MEDIA_BASE": "media_base", "LOG_BASE": "log_base"}

@@ -11,7 +11,6 @@ import ipaddress
 import math
 import os
 import re
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -19,16 +18,17 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, PlainValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
+from mediasync.bandwidth import parse_timetable_line
 from mediasync.config import tree, urls
 from mediasync.errors import MediasyncError
-from mediasync.bandwidth import parse_timetable_line
 from mediasync.model import MAX_PARALLEL_TRANSFERS, SourceType
 from mediasync.paths import check_relative
+from mediasync.sources.docker.names import check_engine_url
+from mediasync.sources.secrets import read_secret
 from mediasync.sources.selection import rules
 from mediasync.suggest import did_you_mean
 
 E = TypeVar("E", bound=enum.StrEnum)
-_MAX_SECRET_BYTES = 64 * 1024
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -181,25 +181,35 @@ def _secret(value: Any) -> SecretStr:
     return SecretStr(str(value))
 
 
+class SecretOfFile(SecretStr):
+    """A secret that a file holds; `path` is the file."""
+
+    def __init__(self, value: str, path: Path) -> None:
+        super().__init__(value)
+        self.path = path
+
+
 def _secret_file(value: Any) -> SecretStr:
     path = _local_path(value)
     try:
-        # A pipe that nobody writes to would hang the program before it says anything.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise refused(f"{path} is not a regular file")
-        with path.open("rb") as file:
-            raw = file.read(_MAX_SECRET_BYTES + 1)
-    except OSError as error:
-        raise refused(f"{path} cannot be read: {error.strerror}") from None
-    if len(raw) > _MAX_SECRET_BYTES:
-        raise refused(f"{path} holds more than {_MAX_SECRET_BYTES} bytes, which is no secret")
+        text = read_secret(path)
+    except ValueError as error:
+        raise refused(str(error)) from None
+    return SecretOfFile(text, path)
+
+
+def _source_url(value: Any) -> urls.Place:
     try:
-        text = raw.decode().removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
-        raise refused(f"{path} is not UTF-8 text") from None
-    if not text:
-        raise refused(f"{path} is empty")
-    return SecretStr(text)
+        return urls.parse_place(value if isinstance(value, str) else "", _base(value) if isinstance(value, str) else None)
+    except MediasyncError as error:
+        raise refused(error.message) from None
+
+
+def _engine_url(value: Any) -> str:
+    try:
+        return check_engine_url(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise expected(str(error)) from None
 
 
 def _pattern(value: Any) -> str:
@@ -287,6 +297,8 @@ Type = Annotated[SourceType, PlainValidator(_source_type)]
 RemotePath = Annotated[bytes, _said(remote_path)]
 Folder = Annotated[bytes, _said(folder)]
 LocalPath = Annotated[Path, PlainValidator(_local_path)]
+SourceUrl = Annotated[urls.Place, PlainValidator(_source_url)]
+EngineUrl = Annotated[str, PlainValidator(_engine_url)]
 Secret = Annotated[SecretStr, PlainValidator(_secret)]
 SecretFile = Annotated[SecretStr, PlainValidator(_secret_file)]
 Listen = Annotated[str, PlainValidator(_loopback)]

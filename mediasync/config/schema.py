@@ -127,7 +127,8 @@ class Connection(Section):
     """Where a source is, and how to log in there."""
 
     type: f.Type | None = None
-    host: f.Host
+    url: f.SourceUrl | None = None
+    host: f.Host | None = None
     port: f.Port | None = None
     user: f.User | None = None
     path: f.RemotePath | None = None
@@ -135,10 +136,11 @@ class Connection(Section):
     identity_files: f.LocalPaths | None = None
     known_hosts: f.LocalPaths | None = None
     accept_new_host_key: f.Flag | None = None
-    password: Annotated[f.Secret | None, Later("log in with a key")] = None
-    password_file: Annotated[f.SecretFile | None, Later("log in with a key")] = None
-    passphrase: Annotated[f.Secret | None, Later("let ssh-agent hold a key that has one")] = None
-    passphrase_file: Annotated[f.SecretFile | None, Later("let ssh-agent hold a key that has one")] = None
+    password: f.Secret | None = None
+    password_file: f.SecretFile | None = None
+    passphrase: f.Secret | None = None
+    passphrase_file: f.SecretFile | None = None
+    docker_host: f.EngineUrl | None = None
 
 
 class DestinationSection(Section):

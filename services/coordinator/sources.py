@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import SourceSpec, SyncSpec
+from mediasync.model import SourceSpec, SshConnection, SyncSpec
 from mediasync.paths import display
 from services.coordinator.store import Request, Store, StoredSource
 
@@ -94,7 +94,8 @@ class Sources:
 
 
 def _only_named(source: SourceSpec) -> bool:
-    return bool(source.name) and not source.connection.host
+    connection = source.connection
+    return bool(source.name) and isinstance(connection, SshConnection) and not connection.host
 
 
 def _missing(name: str, known: Mapping[str, Source]) -> MediasyncError:
@@ -107,5 +108,7 @@ def _missing(name: str, known: Mapping[str, Source]) -> MediasyncError:
         return MediasyncError(Reason.SOURCE_NOT_FOUND, message, metadata={"nearest": nearest})
     if known:
         return MediasyncError(Reason.SOURCE_NOT_FOUND, f"there is no source {shown!r}")
-    remedy = "Write it as ssh://[user@]host[:port]/path, or name it first: mediasync sources add NAME ssh://…"
+    remedy = (
+        "Write it as ssh://[user@]host[:port]/path, docker://container/path or ./path, or name it first: mediasync sources add NAME URL"
+    )
     return MediasyncError(Reason.SOURCE_NOT_FOUND, f"there is no source {shown!r}; none has been named yet", remedy)
