@@ -25,7 +25,7 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mediasync.model import HostKey
 from mediasync.sources.selection import EVERYTHING, FilterReason, Selection
@@ -177,6 +177,25 @@ class Sink(Protocol):
 
     def write(self, data: bytes) -> object:
         """Takes the next bytes. An OSError it raises ends the read call with that error."""
+
+
+@runtime_checkable
+class FileSink(Sink, Protocol):
+    """A sink that is a file on this machine, so that bytes need not pass through this process. What is done with it may block and
+    belongs into a thread. Every method raises OSError."""
+
+    def fileno(self) -> int:
+        """The open file, for copying into it at its end."""
+
+    def copied(self, count: int) -> None:
+        """So many bytes were copied into it behind the last ones."""
+
+    def adopt(self, path: bytes) -> None:
+        """Takes over a whole file that lies in `folder`, in place of anything it got so far."""
+
+    @property
+    def folder(self) -> bytes:
+        """Where files can be made that it can adopt. They are removed with it when they are left there."""
 
 
 class SinkOpener(Protocol):

@@ -7,10 +7,17 @@ matter (`mediasync.sources.agent`).
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from mediasync.errors import MediasyncError
+
+DEFAULT_WINDOW_BYTES = 2 << 20
+"""For a connection that scans and pulls little. A larger one is dear for the SSH server."""
+
+Window = Callable[[], Awaitable[int]]
+"""Says how many bytes one connection may have on their way. Asked once a connection is logged in: who knows the line may say it then."""
 
 
 class Receiver(Protocol):
@@ -48,10 +55,11 @@ class Channel(Protocol):
 
 @dataclass(frozen=True)
 class Launched:
-    """A program that was started. `round_trip_seconds` is 0 where none was measured."""
+    """A program that was started. `round_trip_seconds` is 0 where none was measured; `window_bytes` is how much may be on its way."""
 
     channel: Channel
     round_trip_seconds: float = 0.0
+    window_bytes: int = DEFAULT_WINDOW_BYTES
 
 
 class Launcher(Protocol):

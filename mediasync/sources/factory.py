@@ -7,17 +7,20 @@ from collections.abc import Sequence
 
 from mediasync.model import SourceSpec
 from mediasync.sources.base import Source
+from mediasync.sources.channel import DEFAULT_WINDOW_BYTES, Window
 from mediasync.sources.ssh import SshSource
 
-DEFAULT_WINDOW_BYTES = 8 * 1024 * 1024
-"""What one connection may have on its way. Larger is dear for the SSH server: several connections, whose windows add
-up to twice bandwidth x round trip, are the way to a long fast line."""
+
+async def default_window() -> int:
+    """The window of a connection that nobody has planned."""
+    return DEFAULT_WINDOW_BYTES
 
 
-def open_source(spec: SourceSpec, *, home: pathlib.Path, window_bytes: int = DEFAULT_WINDOW_BYTES, folders: Sequence[bytes] = ()) -> Source:
+def open_source(spec: SourceSpec, *, home: pathlib.Path, window: Window = default_window, folders: Sequence[bytes] = ()) -> Source:
     """The source that `spec` describes; nothing is connected yet.
 
-    `home` is the data folder, where accepted host keys are kept. `folders` are those that the user named, which may be links;
-    folders that any connection of this source scans, or is asked about by `missing_folders`, count as named too.
+    `home` is the data folder, where accepted host keys are kept. `window` is asked by each connection that has one. `folders` are those
+    that the user named, which may be links; folders that any connection of this source scans, or is asked about by `missing_folders`,
+    count as named too.
     """
-    return SshSource(spec, home, window_bytes, folders)
+    return SshSource(spec, home, window, folders)

@@ -15,7 +15,7 @@ from mediasync.model import HostKey, HostKeyTrust, SourceSpec
 from mediasync.profiles import PROFILES
 from mediasync.sources import hostkeys, shell, ssh_errors
 from mediasync.sources.agent.connection import AgentConnection, NamedFolders
-from mediasync.sources.channel import Launched, Receiver
+from mediasync.sources.channel import Launched, Receiver, Window
 from mediasync.sources.ssh_login import Gate, Login, Target
 
 PACKET_BYTES = 128 * 1024
@@ -26,10 +26,10 @@ EOF_SECONDS = 5.0
 class SshSource:
     """Files on a host with an SSH server. Implements `mediasync.sources.base.Source`."""
 
-    def __init__(self, spec: SourceSpec, home: Path, window_bytes: int, folders: Sequence[bytes] = ()) -> None:
+    def __init__(self, spec: SourceSpec, home: Path, window: Window, folders: Sequence[bytes] = ()) -> None:
         self._spec = spec
         self._gate = Gate(home, PROFILES[spec.type])
-        self._window_bytes = window_bytes
+        self._window = window
         self._folders = NamedFolders(folders)
 
     async def connect(self) -> AgentConnection:
@@ -42,8 +42,8 @@ class SshSource:
                 "Add the path to the source, such as ssh://host/path/to/outputs.",
             )
         target = await self._gate.resolve(self._spec.connection)
-        launcher = SshLauncher(self._gate, target, self._window_bytes)
-        return await AgentConnection.open(launcher, roots, "ssh", self._folders, self._window_bytes)
+        launcher = SshLauncher(self._gate, target, self._window)
+        return await AgentConnection.open(launcher, roots, "ssh", self._folders)
 
     async def host_key(self) -> HostKey:
         """Asks for the host's key without logging in."""
@@ -77,10 +77,10 @@ class SshSource:
 class SshLauncher:
     """Starts the agent's loader in a session of its own SSH connection."""
 
-    def __init__(self, gate: Gate, target: Target, window_bytes: int) -> None:
+    def __init__(self, gate: Gate, target: Target, window: Window) -> None:
         self._gate = gate
         self._target = target
-        self._window_bytes = window_bytes
+        self._window = window
 
     @property
     def place(self) -> str:
@@ -90,6 +90,11 @@ class SshLauncher:
     async def launch(self, receiver: Receiver) -> Launched:
         """Logs in and runs the one command of `mediasync.sources.shell`."""
         login = await self._gate.log_in(self._target)
+        try:
+            window_bytes = await self._window()
+        except BaseException:
+            await login.close()
+            raise
         began = time.perf_counter()
         session = _Session(receiver, self.place)
         try:
@@ -101,7 +106,7 @@ class SshLauncher:
                     env=None,
                     send_env=None,
                     request_pty=False,
-                    window=self._window_bytes,
+                    window=window_bytes,
                     max_pktsize=PACKET_BYTES,
                 )
         except (asyncssh.Error, OSError) as error:
@@ -118,7 +123,7 @@ class SshLauncher:
         # The channel was confirmed after one round trip, the command after another; neither had to wait for a program to start. The
         # shorter counts: servers delay one or the other for reasons of their own.
         started = time.perf_counter()
-        return Launched(SshChannel(login, session), min(session.opened - began, started - session.opened))
+        return Launched(SshChannel(login, session), min(session.opened - began, started - session.opened), window_bytes)
 
 
 class _Session(asyncssh.SSHClientSession[bytes]):

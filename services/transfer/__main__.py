@@ -15,6 +15,7 @@ from services.transfer.outbox import OutboxPublisher
 from services.transfer.pipeline.worker import PipelineWorker
 from services.transfer.processing import Processor
 from services.transfer.queue_store import QueueStore
+from services.transfer.receiving.receivers import Receivers
 from services.transfer.schema import MIGRATIONS
 from services.transfer.servicer import TransferServicer
 from services.transfer.worker import TransferWorker
@@ -29,7 +30,12 @@ async def wire(service: Service) -> None:
     database = Database.open(service.home.database_url("transfer"), MIGRATIONS)
     service.on_stop(database.close)
     queues = QueueStore(database)
-    worker = TransferWorker(database, service.home.path, lambda spec: open_source(spec, home=service.home.path))
+    worker = TransferWorker(
+        database,
+        service.home.path,
+        lambda spec: open_source(spec, home=service.home.path),
+        receivers=Receivers(service.home.path),
+    )
     service.on_stop(worker.close)
     pipeline = PipelineWorker(processes=_PIPELINE_PROCESSES)
     service.on_stop(pipeline.close)

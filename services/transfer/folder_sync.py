@@ -38,8 +38,8 @@ from services.transfer.landing import Lander, Landing
 from services.transfer.landing_store import LandingStore
 from services.transfer.library import free_bytes, library_error
 from services.transfer.manifest_store import ManifestStore
-from services.transfer.pool import ConnectionPool
 from services.transfer.pull import Pull
+from services.transfer.receiving.lanes import Lanes
 from services.transfer.retries import Attempts
 from services.transfer.spool import WantedSpool
 from services.transfer.staging import Staging
@@ -80,7 +80,7 @@ class FolderSync:
         self,
         unit: SyncUnit,
         options: SyncOptions,
-        pool: ConnectionPool,
+        lanes: Lanes,
         manifest: ManifestStore,
         landings: LandingStore,
         executor: Executor,
@@ -92,7 +92,7 @@ class FolderSync:
     ) -> None:
         self._unit = unit
         self._options = options
-        self._pool = pool
+        self._lanes = lanes
         self._manifest = manifest
         self._landings = landings
         self._executor = executor
@@ -116,7 +116,7 @@ class FolderSync:
         while True:
             result = ScanResult(WantedSpool(self._scratch))
             try:
-                async with self._pool.connection() as connection:
+                async with self._lanes.pool.connection() as connection:
                     state = await self._scan_state()
                     request = ScanRequest(
                         self._unit.folder, state.watermark_ns, state.directories if state.watermark_ns is not None else {}
@@ -278,9 +278,9 @@ class FolderSync:
             await begun.put(landing)
 
         pull = Pull(
-            self._pool,
+            self._lanes,
             staging,
-            self._options,
+            self._unit.origin.source_key,
             on_staged=begin,
             on_other=self._not_taken,
             on_bytes=lambda file, count: self._received(file.path, count),

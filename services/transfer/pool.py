@@ -23,6 +23,8 @@ class ConnectionPool:
         self._idle: list[Connection] = []
         self._reaper: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self.round_trip_seconds = 0.0
+        """Of the last connection that was made; 0 before there was one."""
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -49,7 +51,9 @@ class ConnectionPool:
                 return connection
             # It ended while nobody looked: the container was restarted, or the server lets nobody idle.
             await connection.close()
-        return await self._source.connect()
+        connection = await self._source.connect()
+        self.round_trip_seconds = connection.probe.round_trip_seconds
+        return connection
 
     def _reap(self) -> None:
         self._reaper = None

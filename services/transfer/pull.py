@@ -1,6 +1,6 @@
-"""Bringing wanted files into staging over several connections, none of which ever waits for a round trip.
+"""Bringing wanted files into staging over several lanes (`receiving.lanes`), none of which ever waits for a round trip.
 
-Each connection takes batches from one shared queue, the next while the last still streams. A connection that breaks gives back what it
+Each lane takes batches from one shared queue, the next while the last still streams. One that breaks gives back what it
 had not delivered, and comes again after a while; only when it has failed too often in a row without delivering a file does the pull fail.
 """
 
@@ -10,16 +10,17 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import SyncOptions
-from mediasync.sources.base import FileEntry, FileRead, ReadStatus, WantedFile
+from mediasync.sources.base import FileEntry, FileRead, WantedFile
 from services.transfer.entities import StagedFile
 from services.transfer.groups import first_error
-from services.transfer.pool import ConnectionPool
+from services.transfer.receiving.lanes import LaneOpener, Lanes
+from services.transfer.receiving.reception import OnBytes
 from services.transfer.retries import Attempts
 from services.transfer.spool import WantedSpool
-from services.transfer.staging import Staging, StagingFile
+from services.transfer.staging import Staging
 
 BATCH_FILES = 128
 BATCH_BYTES = 8 << 20
@@ -28,40 +29,27 @@ _logger = logging.getLogger(__name__)
 
 OnStaged = Callable[[StagedFile], Awaitable[None]]
 OnOther = Callable[[FileRead], Awaitable[None]]
-OnBytes = Callable[[WantedFile, int], None]
-
-
-class _CountingSink:
-    """A staging file that says how much came in."""
-
-    def __init__(self, wanted: WantedFile, file: StagingFile, on_bytes: OnBytes) -> None:
-        self.file = file
-        self._wanted = wanted
-        self._on_bytes = on_bytes
-
-    def write(self, data: bytes) -> None:
-        self.file.write(data)
-        self._on_bytes(self._wanted, len(data))
 
 
 class Pull:
     """One pull of a list of files. `on_staged` and `on_other` are awaited for each outcome, and may slow the pull down by taking
-    their time."""
+    their time. `origin` tells the partial files of one source from another's."""
 
     def __init__(
         self,
-        pool: ConnectionPool,
+        lanes: Lanes,
         staging: Staging,
-        options: SyncOptions,
+        origin: str,
         *,
         on_staged: OnStaged,
         on_other: OnOther,
         on_bytes: OnBytes,
         on_stage: Callable[[str], None],
     ) -> None:
-        self._pool = pool
+        self._lanes = lanes
         self._staging = staging
-        self._options = options
+        self._origin = origin
+        self._options = lanes.options
         self._on_staged = on_staged
         self._on_other = on_other
         self._on_bytes = on_bytes
@@ -73,12 +61,11 @@ class Pull:
     async def run(self, wanted: WantedSpool) -> None:
         """Pulls everything. Raises MediasyncError when the source is lost for good, OSError when staging fails."""
         self._batches = wanted.batches(BATCH_FILES, BATCH_BYTES)
-        batch_count = 1 + max(wanted.files // BATCH_FILES, wanted.size_bytes // BATCH_BYTES)
-        connections = min(self._options.parallel_transfers, batch_count)
-        with first_error():
-            async with asyncio.TaskGroup() as group:
-                for number in range(connections):
-                    group.create_task(self._pull(), name=f"pull {number}")
+        async with self._lanes.for_pull(wanted.files, wanted.size_bytes) as openers:
+            with first_error():
+                async with asyncio.TaskGroup() as group:
+                    for number, opener in enumerate(openers):
+                        group.create_task(self._pull(opener), name=f"pull {number}")
         if self._outcomes != wanted.files:
             # Saying nothing would lose files: the next scan believes that everything up to now was dealt with.
             raise MediasyncError(Reason.INTERNAL, f"{wanted.files} files were wanted and {self._outcomes} were heard of again")
@@ -92,25 +79,24 @@ class Pull:
         settle, incomplete = self._options.settle_seconds, self._options.incomplete_after_seconds
         return [WantedFile(entry.path, entry.size_bytes, entry.mtime_ns, entry.inode, settle, incomplete) for entry in entries]
 
-    async def _pull(self) -> None:
-        """One connection's work, over as many reconnects as it takes."""
+    async def _pull(self, open_lane: LaneOpener) -> None:
+        """One lane's work, over as many reconnects as it takes."""
         attempts = Attempts(self._options)
         while (first := self._next_batch()) is not None:
             # Handed out and not answered yet; what is in here when the connection breaks is handed out again.
             pending: deque[WantedFile] = deque(first)
-            sinks: dict[bytes, _CountingSink] = {}
-
-            def open_sink(wanted: WantedFile, offset: int, sinks: dict[bytes, _CountingSink] = sinks) -> _CountingSink:
-                sink = _CountingSink(wanted, self._staging.new_file(), self._on_bytes)
-                sinks[wanted.path] = sink
-                return sink
-
             try:
-                async with self._pool.connection() as connection:
-                    async for outcome in connection.read(self._feed(first, pending), open_sink):
+                async with (
+                    open_lane() as lane,
+                    aclosing(lane.receive(self._feed(first, pending), self._staging.area(self._origin), self._on_bytes)) as files,
+                ):
+                    async for received in files:
                         pending.popleft()
                         self._outcomes += 1
-                        await self._settle(outcome, sinks.pop(outcome.wanted.path, None))
+                        if received.staged is not None:
+                            await self._on_staged(received.staged)
+                        else:
+                            await self._on_other(received.outcome)
                         attempts.succeeded()
             except MediasyncError as error:
                 delay = attempts.delay_after(error)
@@ -118,21 +104,9 @@ class Pull:
                 self._on_stage(str(attempts))
                 self._returned.append(list(pending))
                 await asyncio.sleep(delay)
-            finally:
-                for sink in sinks.values():
-                    sink.file.discard()
 
     async def _feed(self, first: Sequence[WantedFile], pending: deque[WantedFile]) -> AsyncIterator[Sequence[WantedFile]]:
         yield first
         while (batch := self._next_batch()) is not None:
             pending.extend(batch)
             yield batch
-
-    async def _settle(self, outcome: FileRead, sink: _CountingSink | None) -> None:
-        if outcome.status is ReadStatus.OK and sink is not None and outcome.entry is not None:
-            sha256 = sink.file.finish(outcome.entry.mtime_ns)
-            await self._on_staged(StagedFile(outcome.entry, sink.file.path, sha256, outcome.incomplete))
-        else:
-            if sink is not None:
-                sink.file.discard()
-            await self._on_other(outcome)

@@ -19,8 +19,10 @@ from mediasync.paths import display
 from mediasync.profiles import PROFILES
 from mediasync.runtime import context
 from mediasync.sources.base import Connection, DirectoryScanned, ScanFinished, ScanRequest, Source
+from mediasync.sources.selection import Selection
 from mediasync.storage.database import Database
 from mediasync.suggest import nearest
+from services.transfer.bandwidth import Limits
 from services.transfer.entities import LibraryId, SyncUnit
 from services.transfer.folder_sync import FolderSync, ScanResult
 from services.transfer.landing import recover
@@ -30,6 +32,8 @@ from services.transfer.manifest_store import ManifestStore
 from services.transfer.notices import Notice
 from services.transfer.pool import ConnectionPools
 from services.transfer.queue_store import QueueStore
+from services.transfer.receiving.lanes import Lanes
+from services.transfer.receiving.receivers import Receivers
 from services.transfer.retries import Attempts
 from services.transfer.staging import Staging
 from services.transfer.tally import UnitTally
@@ -41,12 +45,23 @@ _SAMPLE = 10
 class TransferWorker:
     """Owns what outlives a call: which libraries are in use, connections, locks."""
 
-    def __init__(self, database: Database, home: Path, open_source: Callable[[SourceSpec], Source]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        home: Path,
+        open_source: Callable[[SourceSpec], Source],
+        *,
+        receivers: Receivers | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """`receivers` None keeps every connection in this process."""
         self._manifest = ManifestStore(database)
         self._landings = LandingStore(database)
         self._queues = QueueStore(database)
         self._home = home
         self._pools = ConnectionPools(open_source)
+        self._receivers = receivers
+        self.limits = limits or Limits()
         # fsync waits for the disk, not for a processor: a few at a time let the file system put them into one journal commit.
         self._executor = ThreadPoolExecutor(8, thread_name_prefix="disk")
         self._opening = asyncio.Lock()
@@ -227,7 +242,16 @@ class TransferWorker:
         return FolderSync(
             unit,
             spec.options,
-            self._pools.pool(spec.source, spec.options.parallel_transfers),
+            Lanes(
+                spec.source,
+                spec.options,
+                unit.sync_id,
+                Selection.of(spec.options),
+                self._pools.pool(spec.source, spec.options.parallel_transfers),
+                self.limits,
+                self._receivers,
+                spec.folders,
+            ),
             self._manifest,
             self._landings,
             self._executor,
@@ -238,7 +262,9 @@ class TransferWorker:
         )
 
     async def close(self) -> None:
-        """Closes connections."""
+        """Closes connections and ends receivers."""
+        if self._receivers is not None:
+            await self._receivers.close()
         await self._pools.close()
         self._executor.shutdown()
 

@@ -37,10 +37,10 @@ class NamedFolders:
 class AgentConnection:
     """One program of ours at a far side, and what can be asked of it."""
 
-    def __init__(self, session: Session, opened: Opened, engine: str, folders: NamedFolders, window_bytes: int) -> None:
+    def __init__(self, session: Session, opened: Opened, engine: str, folders: NamedFolders) -> None:
         self._session = session
         self._folders = folders
-        self._window_bytes = window_bytes
+        self._window_bytes = opened.window_bytes
         ready = opened.ready
         self._probe = SourceProbe(
             engine=f"{engine}, agent on {ready.python}",
@@ -51,11 +51,11 @@ class AgentConnection:
         )
 
     @classmethod
-    async def open(cls, launcher: Launcher, roots: Sequence[bytes], engine: str, folders: NamedFolders, window_bytes: int) -> Self:
+    async def open(cls, launcher: Launcher, roots: Sequence[bytes], engine: str, folders: NamedFolders) -> Self:
         """Starts the agent at the first of `roots` that is there. Raises MediasyncError; nothing is left behind then."""
         session = Session(launcher.place)
         opened = await session.open(launcher, list(roots))
-        return cls(session, opened, engine, folders, window_bytes)
+        return cls(session, opened, engine, folders)
 
     @property
     def probe(self) -> SourceProbe:

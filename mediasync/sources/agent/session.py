@@ -49,6 +49,7 @@ class Opened:
     ready: wire.Ready
     round_trip_seconds: float
     clock_offset_seconds: float
+    window_bytes: int
 
 
 class Session:
@@ -97,7 +98,7 @@ class Session:
         finally:
             self._call = None
         offset = (ready.clock_ns - arrived) / 1e9 + launched.round_trip_seconds / 2
-        return Opened(ready, launched.round_trip_seconds, offset)
+        return Opened(ready, launched.round_trip_seconds, offset, launched.window_bytes)
 
     def begin(self, call: Call) -> None:
         """Makes `call` the one that gets what arrives. Raises what ended the session, if something did."""

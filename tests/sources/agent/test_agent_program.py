@@ -41,7 +41,7 @@ def _shells() -> list[list[str]]:
 
 async def connect(root: Path | str | bytes | Sequence[bytes], arguments: Sequence[str] = (), *folders: bytes) -> AgentConnection:
     roots = [os.fsencode(root)] if isinstance(root, str | bytes | Path) else list(root)
-    return await AgentConnection.open(ChildLauncher(arguments), roots, "child", NamedFolders(folders), 1 << 20)
+    return await AgentConnection.open(ChildLauncher(arguments), roots, "child", NamedFolders(folders))
 
 
 def test_it_needs_no_more_than_python_3_6() -> None:

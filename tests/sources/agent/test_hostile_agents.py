@@ -69,7 +69,7 @@ def directory(path: bytes = b"a", files: tuple[bytes, ...] = (), names: tuple[by
 async def connect(first: bytes, second: bytes = b"", *, stay: bool = True) -> AgentConnection:
     """A connection to a far side that says `first` at once, and `second` when it is asked something."""
     launcher = ChildLauncher([sys.executable, "-c", _LIAR, first.hex(), second.hex(), "stay" if stay else ""], "the liar")
-    return await AgentConnection.open(launcher, [b"/root"], "child", NamedFolders(), 1 << 20)
+    return await AgentConnection.open(launcher, [b"/root"], "child", NamedFolders())
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,105 @@
+"""Receivers kept for a while and used again: starting one takes a login and a third of a second of processor time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from mediasync.model import SourceSpec
+from services.transfer.receiving.frames import Open
+from services.transfer.receiving.receiver import Receiver
+
+_IDLE_SECONDS = 30.0
+
+
+class Receivers:
+    """All receivers of a worker. Close it when done."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._idle: dict[SourceSpec, list[Receiver]] = {}
+        self._starting: dict[SourceSpec, list[asyncio.Task[Receiver]]] = {}
+        self._busy: set[Receiver] = set()
+        self._reaper: asyncio.Task[None] | None = None
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of the processes there are."""
+        return tuple(receiver.pid for receiver in (*self._busy, *(one for some in self._idle.values() for one in some)))
+
+    def warm(self, spec: SourceSpec, count: int, folders: Sequence[bytes] = ()) -> None:
+        """Begins to log in with so many, if there are not as many already: a pull that needs them is expected."""
+        there = self._starting.setdefault(spec, [])
+        for _ in range(count - len(there) - len(self._idle.get(spec, ()))):
+            there.append(asyncio.create_task(self._start(spec, folders), name="warm a receiver"))
+        self._look_after()
+
+    @asynccontextmanager
+    async def receiver(self, spec: SourceSpec, window_bytes: int, folders: Sequence[bytes] = ()) -> AsyncIterator[Receiver]:
+        """A connected receiver, for one use. If the block raises, whatever it raises, the process is killed: it may be in the middle
+        of anything. Raises MediasyncError."""
+        receiver = await self._taken(spec, folders)
+        self._busy.add(receiver)
+        used = False
+        try:
+            await receiver.opened(window_bytes)
+            yield receiver
+            used = True
+        finally:
+            self._busy.discard(receiver)
+            if used and receiver.alive:
+                receiver.idle_since = time.monotonic()
+                self._idle.setdefault(spec, []).append(receiver)
+                self._look_after()
+            else:
+                await receiver.kill()
+
+    async def _taken(self, spec: SourceSpec, folders: Sequence[bytes]) -> Receiver:
+        idle = self._idle.get(spec, [])
+        while idle:
+            receiver = idle.pop()
+            if receiver.alive:
+                return receiver
+            await receiver.kill()
+        starting = self._starting.get(spec, [])
+        return await (starting.pop() if starting else self._start(spec, folders))
+
+    async def _start(self, spec: SourceSpec, folders: Sequence[bytes]) -> Receiver:
+        return await Receiver.start(Open(spec, str(self._home), tuple(folders)))
+
+    def _look_after(self) -> None:
+        if self._reaper is None or self._reaper.done():
+            self._reaper = asyncio.create_task(self._reap(), name="receiver-reaper")
+
+    async def _reap(self) -> None:
+        """Ends receivers that nobody has wanted for a while; ends itself with the last one."""
+        while self._starting or self._idle:
+            await asyncio.sleep(_IDLE_SECONDS / 2)
+            for spec, starting in list(self._starting.items()):
+                # Warmed for a pull that did not come, or has them already.
+                del self._starting[spec]
+                for task in starting:
+                    self._idle.setdefault(spec, []).append(await task)
+            now = time.monotonic()
+            for spec, idle in list(self._idle.items()):
+                old = [receiver for receiver in idle if now - receiver.idle_since > _IDLE_SECONDS]
+                self._idle[spec] = [receiver for receiver in idle if receiver not in old]
+                if not self._idle[spec]:
+                    del self._idle[spec]
+                for receiver in old:
+                    await receiver.end()
+
+    async def close(self) -> None:
+        """Ends all of them. Those in use are killed."""
+        if self._reaper is not None:
+            self._reaper.cancel()
+            await asyncio.gather(self._reaper, return_exceptions=True)
+        starting = [task for some in self._starting.values() for task in some]
+        self._starting.clear()
+        started = [one for one in await asyncio.gather(*starting, return_exceptions=True) if isinstance(one, Receiver)]
+        idle = [receiver for some in self._idle.values() for receiver in some]
+        self._idle.clear()
+        await asyncio.gather(*(receiver.kill() for receiver in (*started, *self._busy)), *(receiver.end() for receiver in idle))

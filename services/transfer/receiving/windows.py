@@ -1,0 +1,41 @@
+"""How many connections a pull takes, and how much each may have on its way.
+
+Too little on the way leaves a long line idle; too much is dear for the SSH server, which pays for a large window with processor time, at
+any distance (OpenSSH 9.2: 1.46 GB at 0 ms cost it 1.2 s with 2 MiB and 3.1 s with 16 MiB). Measured best: windows that add up to
+2 to 2.5 times bandwidth x round trip, none under 2 MiB, on two connections where the way is short.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+MIN_WINDOW_BYTES = 2 << 20
+MAX_WINDOW_BYTES = 16 << 20
+_USUAL_WINDOW_BYTES = 10 << 20
+_ON_THE_WAY = 2.4
+_SHORT_WAY_LANES = 2
+
+ASSUMED_BYTES_PER_SECOND = 125e6
+"""A line of 1 Gbit/s: what is reckoned with until a pull has measured the line."""
+
+
+@dataclass(frozen=True)
+class LanePlan:
+    """So many connections, each with a window of so many bytes."""
+
+    lanes: int
+    window_bytes: int
+
+
+def plan(round_trip_seconds: float, most_lanes: int, bytes_per_second: float = ASSUMED_BYTES_PER_SECOND) -> LanePlan:
+    """The plan for a line; `most_lanes` is what the user allows, at least 1."""
+    wanted = _ON_THE_WAY * bytes_per_second * round_trip_seconds
+    lanes = max(1, min(most_lanes, max(_SHORT_WAY_LANES, math.ceil(wanted / _USUAL_WINDOW_BYTES))))
+    return LanePlan(lanes, int(min(max(wanted / lanes, MIN_WINDOW_BYTES), MAX_WINDOW_BYTES)))
+
+
+def window_for_limit(round_trip_seconds: float, bytes_per_second: float) -> int:
+    """The window of one connection that is held to a rate. A full one would come in a burst when the limit begins, so it is hardly more
+    than the rate needs."""
+    return int(min(max(1.5 * bytes_per_second * (round_trip_seconds + 0.05), 64 << 10), MAX_WINDOW_BYTES))
