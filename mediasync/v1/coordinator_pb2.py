@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mediasync.v1 import types_pb2 as mediasync_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emediasync/v1/coordinator.proto\x12\x0cmediasync.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18mediasync/v1/types.proto\"L\n\x10StartSyncRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mediasync.v1.SyncSpec\"3\n\x11StartSyncResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.mediasync.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"0\n\x0eGetJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.mediasync.v1.Job\"`\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12&\n\x06states\x18\x03 \x03(\x0e\x32\x16.mediasync.v1.JobState\"L\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.mediasync.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x10\x43\x61ncelJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"3\n\x11\x43\x61ncelJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.mediasync.v1.Job\"7\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\xb5\x01\n\x10WatchJobResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12-\n\x08progress\x18\x02 \x01(\x0b\x32\x19.mediasync.v1.JobProgressH\x00\x12,\n\theartbeat\x18\x03 \x01(\x0b\x32\x17.mediasync.v1.HeartbeatH\x00\x12%\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x11.mediasync.v1.JobH\x00\x42\x07\n\x05\x65vent\"\x99\x01\n\x06Source\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mediasync.v1.SyncSpec\x12*\n\x06origin\x18\x03 \x01(\x0e\x32\x1a.mediasync.v1.SourceOrigin\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x13\x43reateSourceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06source\x18\x02 \x01(\x0b\x32\x14.mediasync.v1.Source\"<\n\x14\x43reateSourceResponse\x12$\n\x06source\x18\x01 \x01(\x0b\x32\x14.mediasync.v1.Source\" \n\x10GetSourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\x11GetSourceResponse\x12$\n\x06source\x18\x01 \x01(\x0b\x32\x14.mediasync.v1.Source\";\n\x12ListSourcesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"U\n\x13ListSourcesResponse\x12%\n\x07sources\x18\x01 \x03(\x0b\x32\x14.mediasync.v1.Source\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x13\x44\x65leteSourceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x16\n\x14\x44\x65leteSourceResponse\"f\n\x11TestSourceRequest\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\x12\'\n\x07\x66olders\x18\x02 \x03(\x0b\x32\x16.mediasync.v1.FilePath\"@\n\x12TestSourceResponse\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.mediasync.v1.SourceReport\"=\n\x11GetHostKeyRequest\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\"=\n\x12GetHostKeyResponse\x12\'\n\x08host_key\x18\x01 \x01(\x0b\x32\x15.mediasync.v1.HostKey\"h\n\x13TrustHostKeyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x06source\x18\x02 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\"0\n\x14TrustHostKeyResponse\x12\x18\n\x10known_hosts_file\x18\x01 \x01(\t*g\n\x0cSourceOrigin\x12\x1d\n\x19SOURCE_ORIGIN_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSOURCE_ORIGIN_CONFIGURATION\x10\x01\x12\x17\n\x13SOURCE_ORIGIN_ADDED\x10\x02\x32\xcf\x07\n\x0b\x43oordinator\x12L\n\tStartSync\x12\x1e.mediasync.v1.StartSyncRequest\x1a\x1f.mediasync.v1.StartSyncResponse\x12\x43\n\x06GetJob\x12\x1b.mediasync.v1.GetJobRequest\x1a\x1c.mediasync.v1.GetJobResponse\x12I\n\x08ListJobs\x12\x1d.mediasync.v1.ListJobsRequest\x1a\x1e.mediasync.v1.ListJobsResponse\x12L\n\tCancelJob\x12\x1e.mediasync.v1.CancelJobRequest\x1a\x1f.mediasync.v1.CancelJobResponse\x12K\n\x08WatchJob\x12\x1d.mediasync.v1.WatchJobRequest\x1a\x1e.mediasync.v1.WatchJobResponse0\x01\x12U\n\x0c\x43reateSource\x12!.mediasync.v1.CreateSourceRequest\x1a\".mediasync.v1.CreateSourceResponse\x12L\n\tGetSource\x12\x1e.mediasync.v1.GetSourceRequest\x1a\x1f.mediasync.v1.GetSourceResponse\x12R\n\x0bListSources\x12 .mediasync.v1.ListSourcesRequest\x1a!.mediasync.v1.ListSourcesResponse\x12U\n\x0c\x44\x65leteSource\x12!.mediasync.v1.DeleteSourceRequest\x1a\".mediasync.v1.DeleteSourceResponse\x12O\n\nTestSource\x12\x1f.mediasync.v1.TestSourceRequest\x1a .mediasync.v1.TestSourceResponse\x12O\n\nGetHostKey\x12\x1f.mediasync.v1.GetHostKeyRequest\x1a .mediasync.v1.GetHostKeyResponse\x12U\n\x0cTrustHostKey\x12!.mediasync.v1.TrustHostKeyRequest\x1a\".mediasync.v1.TrustHostKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emediasync/v1/coordinator.proto\x12\x0cmediasync.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18mediasync/v1/types.proto\"L\n\x10StartSyncRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mediasync.v1.SyncSpec\"3\n\x11StartSyncResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.mediasync.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"0\n\x0eGetJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.mediasync.v1.Job\"`\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12&\n\x06states\x18\x03 \x03(\x0e\x32\x16.mediasync.v1.JobState\"L\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.mediasync.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x10\x43\x61ncelJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"3\n\x11\x43\x61ncelJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.mediasync.v1.Job\"5\n\x0fPauseJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"2\n\x10PauseJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.mediasync.v1.Job\"6\n\x10ResumeJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"3\n\x11ResumeJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.mediasync.v1.Job\"5\n\x0fRetryJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"2\n\x10RetryJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.mediasync.v1.Job\"\\\n\x12SetJobLimitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x15\n\x08megabits\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_megabits\"5\n\x13SetJobLimitResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.mediasync.v1.Job\":\n\x12PreviewSyncRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.mediasync.v1.SyncSpec\"\xac\x01\n\x13PreviewSyncResponse\x12-\n\x05\x66iles\x18\x01 \x01(\x0b\x32\x1c.mediasync.v1.PreviewedFilesH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.mediasync.v1.HeartbeatH\x00\x12/\n\x07summary\x18\x03 \x01(\x0b\x32\x1c.mediasync.v1.PreviewSummaryH\x00\x42\x07\n\x05\x65vent\"7\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\xb5\x01\n\x10WatchJobResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12-\n\x08progress\x18\x02 \x01(\x0b\x32\x19.mediasync.v1.JobProgressH\x00\x12,\n\theartbeat\x18\x03 \x01(\x0b\x32\x17.mediasync.v1.HeartbeatH\x00\x12%\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x11.mediasync.v1.JobH\x00\x42\x07\n\x05\x65vent\"\x99\x01\n\x06Source\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mediasync.v1.SyncSpec\x12*\n\x06origin\x18\x03 \x01(\x0e\x32\x1a.mediasync.v1.SourceOrigin\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x13\x43reateSourceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06source\x18\x02 \x01(\x0b\x32\x14.mediasync.v1.Source\"<\n\x14\x43reateSourceResponse\x12$\n\x06source\x18\x01 \x01(\x0b\x32\x14.mediasync.v1.Source\" \n\x10GetSourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\x11GetSourceResponse\x12$\n\x06source\x18\x01 \x01(\x0b\x32\x14.mediasync.v1.Source\";\n\x12ListSourcesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"U\n\x13ListSourcesResponse\x12%\n\x07sources\x18\x01 \x03(\x0b\x32\x14.mediasync.v1.Source\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x13\x44\x65leteSourceRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x16\n\x14\x44\x65leteSourceResponse\"f\n\x11TestSourceRequest\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\x12\'\n\x07\x66olders\x18\x02 \x03(\x0b\x32\x16.mediasync.v1.FilePath\"@\n\x12TestSourceResponse\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.mediasync.v1.SourceReport\"=\n\x11GetHostKeyRequest\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\"=\n\x12GetHostKeyResponse\x12\'\n\x08host_key\x18\x01 \x01(\x0b\x32\x15.mediasync.v1.HostKey\"h\n\x13TrustHostKeyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x06source\x18\x02 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\"0\n\x14TrustHostKeyResponse\x12\x18\n\x10known_hosts_file\x18\x01 \x01(\t*g\n\x0cSourceOrigin\x12\x1d\n\x19SOURCE_ORIGIN_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSOURCE_ORIGIN_CONFIGURATION\x10\x01\x12\x17\n\x13SOURCE_ORIGIN_ADDED\x10\x02\x32\xdd\n\n\x0b\x43oordinator\x12L\n\tStartSync\x12\x1e.mediasync.v1.StartSyncRequest\x1a\x1f.mediasync.v1.StartSyncResponse\x12\x43\n\x06GetJob\x12\x1b.mediasync.v1.GetJobRequest\x1a\x1c.mediasync.v1.GetJobResponse\x12I\n\x08ListJobs\x12\x1d.mediasync.v1.ListJobsRequest\x1a\x1e.mediasync.v1.ListJobsResponse\x12L\n\tCancelJob\x12\x1e.mediasync.v1.CancelJobRequest\x1a\x1f.mediasync.v1.CancelJobResponse\x12I\n\x08PauseJob\x12\x1d.mediasync.v1.PauseJobRequest\x1a\x1e.mediasync.v1.PauseJobResponse\x12L\n\tResumeJob\x12\x1e.mediasync.v1.ResumeJobRequest\x1a\x1f.mediasync.v1.ResumeJobResponse\x12I\n\x08RetryJob\x12\x1d.mediasync.v1.RetryJobRequest\x1a\x1e.mediasync.v1.RetryJobResponse\x12R\n\x0bSetJobLimit\x12 .mediasync.v1.SetJobLimitRequest\x1a!.mediasync.v1.SetJobLimitResponse\x12T\n\x0bPreviewSync\x12 .mediasync.v1.PreviewSyncRequest\x1a!.mediasync.v1.PreviewSyncResponse0\x01\x12K\n\x08WatchJob\x12\x1d.mediasync.v1.WatchJobRequest\x1a\x1e.mediasync.v1.WatchJobResponse0\x01\x12U\n\x0c\x43reateSource\x12!.mediasync.v1.CreateSourceRequest\x1a\".mediasync.v1.CreateSourceResponse\x12L\n\tGetSource\x12\x1e.mediasync.v1.GetSourceRequest\x1a\x1f.mediasync.v1.GetSourceResponse\x12R\n\x0bListSources\x12 .mediasync.v1.ListSourcesRequest\x1a!.mediasync.v1.ListSourcesResponse\x12U\n\x0c\x44\x65leteSource\x12!.mediasync.v1.DeleteSourceRequest\x1a\".mediasync.v1.DeleteSourceResponse\x12O\n\nTestSource\x12\x1f.mediasync.v1.TestSourceRequest\x1a .mediasync.v1.TestSourceResponse\x12O\n\nGetHostKey\x12\x1f.mediasync.v1.GetHostKeyRequest\x1a .mediasync.v1.GetHostKeyResponse\x12U\n\x0cTrustHostKey\x12!.mediasync.v1.TrustHostKeyRequest\x1a\".mediasync.v1.TrustHostKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mediasync.v1.coordinator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SOURCEORIGIN']._serialized_start=1920
-  _globals['_SOURCEORIGIN']._serialized_end=2023
+  _globals['_SOURCEORIGIN']._serialized_start=2627
+  _globals['_SOURCEORIGIN']._serialized_end=2730
   _globals['_STARTSYNCREQUEST']._serialized_start=107
   _globals['_STARTSYNCREQUEST']._serialized_end=183
   _globals['_STARTSYNCRESPONSE']._serialized_start=185
@@ -51,40 +51,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELJOBREQUEST']._serialized_end=551
   _globals['_CANCELJOBRESPONSE']._serialized_start=553
   _globals['_CANCELJOBRESPONSE']._serialized_end=604
-  _globals['_WATCHJOBREQUEST']._serialized_start=606
-  _globals['_WATCHJOBREQUEST']._serialized_end=661
-  _globals['_WATCHJOBRESPONSE']._serialized_start=664
-  _globals['_WATCHJOBRESPONSE']._serialized_end=845
-  _globals['_SOURCE']._serialized_start=848
-  _globals['_SOURCE']._serialized_end=1001
-  _globals['_CREATESOURCEREQUEST']._serialized_start=1003
-  _globals['_CREATESOURCEREQUEST']._serialized_end=1082
-  _globals['_CREATESOURCERESPONSE']._serialized_start=1084
-  _globals['_CREATESOURCERESPONSE']._serialized_end=1144
-  _globals['_GETSOURCEREQUEST']._serialized_start=1146
-  _globals['_GETSOURCEREQUEST']._serialized_end=1178
-  _globals['_GETSOURCERESPONSE']._serialized_start=1180
-  _globals['_GETSOURCERESPONSE']._serialized_end=1237
-  _globals['_LISTSOURCESREQUEST']._serialized_start=1239
-  _globals['_LISTSOURCESREQUEST']._serialized_end=1298
-  _globals['_LISTSOURCESRESPONSE']._serialized_start=1300
-  _globals['_LISTSOURCESRESPONSE']._serialized_end=1385
-  _globals['_DELETESOURCEREQUEST']._serialized_start=1387
-  _globals['_DELETESOURCEREQUEST']._serialized_end=1442
-  _globals['_DELETESOURCERESPONSE']._serialized_start=1444
-  _globals['_DELETESOURCERESPONSE']._serialized_end=1466
-  _globals['_TESTSOURCEREQUEST']._serialized_start=1468
-  _globals['_TESTSOURCEREQUEST']._serialized_end=1570
-  _globals['_TESTSOURCERESPONSE']._serialized_start=1572
-  _globals['_TESTSOURCERESPONSE']._serialized_end=1636
-  _globals['_GETHOSTKEYREQUEST']._serialized_start=1638
-  _globals['_GETHOSTKEYREQUEST']._serialized_end=1699
-  _globals['_GETHOSTKEYRESPONSE']._serialized_start=1701
-  _globals['_GETHOSTKEYRESPONSE']._serialized_end=1762
-  _globals['_TRUSTHOSTKEYREQUEST']._serialized_start=1764
-  _globals['_TRUSTHOSTKEYREQUEST']._serialized_end=1868
-  _globals['_TRUSTHOSTKEYRESPONSE']._serialized_start=1870
-  _globals['_TRUSTHOSTKEYRESPONSE']._serialized_end=1918
-  _globals['_COORDINATOR']._serialized_start=2026
-  _globals['_COORDINATOR']._serialized_end=3001
+  _globals['_PAUSEJOBREQUEST']._serialized_start=606
+  _globals['_PAUSEJOBREQUEST']._serialized_end=659
+  _globals['_PAUSEJOBRESPONSE']._serialized_start=661
+  _globals['_PAUSEJOBRESPONSE']._serialized_end=711
+  _globals['_RESUMEJOBREQUEST']._serialized_start=713
+  _globals['_RESUMEJOBREQUEST']._serialized_end=767
+  _globals['_RESUMEJOBRESPONSE']._serialized_start=769
+  _globals['_RESUMEJOBRESPONSE']._serialized_end=820
+  _globals['_RETRYJOBREQUEST']._serialized_start=822
+  _globals['_RETRYJOBREQUEST']._serialized_end=875
+  _globals['_RETRYJOBRESPONSE']._serialized_start=877
+  _globals['_RETRYJOBRESPONSE']._serialized_end=927
+  _globals['_SETJOBLIMITREQUEST']._serialized_start=929
+  _globals['_SETJOBLIMITREQUEST']._serialized_end=1021
+  _globals['_SETJOBLIMITRESPONSE']._serialized_start=1023
+  _globals['_SETJOBLIMITRESPONSE']._serialized_end=1076
+  _globals['_PREVIEWSYNCREQUEST']._serialized_start=1078
+  _globals['_PREVIEWSYNCREQUEST']._serialized_end=1136
+  _globals['_PREVIEWSYNCRESPONSE']._serialized_start=1139
+  _globals['_PREVIEWSYNCRESPONSE']._serialized_end=1311
+  _globals['_WATCHJOBREQUEST']._serialized_start=1313
+  _globals['_WATCHJOBREQUEST']._serialized_end=1368
+  _globals['_WATCHJOBRESPONSE']._serialized_start=1371
+  _globals['_WATCHJOBRESPONSE']._serialized_end=1552
+  _globals['_SOURCE']._serialized_start=1555
+  _globals['_SOURCE']._serialized_end=1708
+  _globals['_CREATESOURCEREQUEST']._serialized_start=1710
+  _globals['_CREATESOURCEREQUEST']._serialized_end=1789
+  _globals['_CREATESOURCERESPONSE']._serialized_start=1791
+  _globals['_CREATESOURCERESPONSE']._serialized_end=1851
+  _globals['_GETSOURCEREQUEST']._serialized_start=1853
+  _globals['_GETSOURCEREQUEST']._serialized_end=1885
+  _globals['_GETSOURCERESPONSE']._serialized_start=1887
+  _globals['_GETSOURCERESPONSE']._serialized_end=1944
+  _globals['_LISTSOURCESREQUEST']._serialized_start=1946
+  _globals['_LISTSOURCESREQUEST']._serialized_end=2005
+  _globals['_LISTSOURCESRESPONSE']._serialized_start=2007
+  _globals['_LISTSOURCESRESPONSE']._serialized_end=2092
+  _globals['_DELETESOURCEREQUEST']._serialized_start=2094
+  _globals['_DELETESOURCEREQUEST']._serialized_end=2149
+  _globals['_DELETESOURCERESPONSE']._serialized_start=2151
+  _globals['_DELETESOURCERESPONSE']._serialized_end=2173
+  _globals['_TESTSOURCEREQUEST']._serialized_start=2175
+  _globals['_TESTSOURCEREQUEST']._serialized_end=2277
+  _globals['_TESTSOURCERESPONSE']._serialized_start=2279
+  _globals['_TESTSOURCERESPONSE']._serialized_end=2343
+  _globals['_GETHOSTKEYREQUEST']._serialized_start=2345
+  _globals['_GETHOSTKEYREQUEST']._serialized_end=2406
+  _globals['_GETHOSTKEYRESPONSE']._serialized_start=2408
+  _globals['_GETHOSTKEYRESPONSE']._serialized_end=2469
+  _globals['_TRUSTHOSTKEYREQUEST']._serialized_start=2471
+  _globals['_TRUSTHOSTKEYREQUEST']._serialized_end=2575
+  _globals['_TRUSTHOSTKEYRESPONSE']._serialized_start=2577
+  _globals['_TRUSTHOSTKEYRESPONSE']._serialized_end=2625
+  _globals['_COORDINATOR']._serialized_start=2733
+  _globals['_COORDINATOR']._serialized_end=4106
 # @@protoc_insertion_point(module_scope)

@@ -59,6 +59,31 @@ class CoordinatorStub:
                 request_serializer=mediasync_dot_v1_dot_coordinator__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.PauseJob = channel.unary_unary(
+                '/mediasync.v1.Coordinator/PauseJob',
+                request_serializer=mediasync_dot_v1_dot_coordinator__pb2.PauseJobRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.PauseJobResponse.FromString,
+                _registered_method=True)
+        self.ResumeJob = channel.unary_unary(
+                '/mediasync.v1.Coordinator/ResumeJob',
+                request_serializer=mediasync_dot_v1_dot_coordinator__pb2.ResumeJobRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.ResumeJobResponse.FromString,
+                _registered_method=True)
+        self.RetryJob = channel.unary_unary(
+                '/mediasync.v1.Coordinator/RetryJob',
+                request_serializer=mediasync_dot_v1_dot_coordinator__pb2.RetryJobRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.RetryJobResponse.FromString,
+                _registered_method=True)
+        self.SetJobLimit = channel.unary_unary(
+                '/mediasync.v1.Coordinator/SetJobLimit',
+                request_serializer=mediasync_dot_v1_dot_coordinator__pb2.SetJobLimitRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.SetJobLimitResponse.FromString,
+                _registered_method=True)
+        self.PreviewSync = channel.unary_stream(
+                '/mediasync.v1.Coordinator/PreviewSync',
+                request_serializer=mediasync_dot_v1_dot_coordinator__pb2.PreviewSyncRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.PreviewSyncResponse.FromString,
+                _registered_method=True)
         self.WatchJob = channel.unary_stream(
                 '/mediasync.v1.Coordinator/WatchJob',
                 request_serializer=mediasync_dot_v1_dot_coordinator__pb2.WatchJobRequest.SerializeToString,
@@ -133,6 +158,44 @@ class CoordinatorServicer:
 
     def CancelJob(self, request, context):
         """Asks a job to stop. Returns at once; the job ends as CANCELLED, or as what it already was. Harmless when it has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseJob(self, request, context):
+        """Holds a job: what it is at ends within 2 seconds and leaves nothing but finished files, and the job is PAUSED until it is resumed or
+        cancelled, across restarts. Harmless for one that is paused; FAILED_PRECONDITION, reason JOB_ENDED, for one that has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeJob(self, request, context):
+        """Lets a paused job go on with what is left. Harmless for one that is not paused; FAILED_PRECONDITION, reason JOB_ENDED, for one that
+        has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryJob(self, request, context):
+        """Starts a new job for what an ended one did not bring: of folders that it finished, the files that failed; of others, all that is
+        left. FAILED_PRECONDITION, reason JOB_NOT_ENDED, for one that has not ended, and reason NOTHING_FAILED where there is nothing to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetJobLimit(self, request, context):
+        """Changes how fast a job may be, at once. FAILED_PRECONDITION, reason JOB_ENDED, for one that has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewSync(self, request, context):
+        """Tells of each file whether a sync would take it, and why not. Takes nothing, remembers nothing. The stream ends after one `summary`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -218,6 +281,31 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.CancelJobRequest.FromString,
                     response_serializer=mediasync_dot_v1_dot_coordinator__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'PauseJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseJob,
+                    request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.PauseJobRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_coordinator__pb2.PauseJobResponse.SerializeToString,
+            ),
+            'ResumeJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeJob,
+                    request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.ResumeJobRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_coordinator__pb2.ResumeJobResponse.SerializeToString,
+            ),
+            'RetryJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryJob,
+                    request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.RetryJobRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_coordinator__pb2.RetryJobResponse.SerializeToString,
+            ),
+            'SetJobLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetJobLimit,
+                    request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.SetJobLimitRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_coordinator__pb2.SetJobLimitResponse.SerializeToString,
+            ),
+            'PreviewSync': grpc.unary_stream_rpc_method_handler(
+                    servicer.PreviewSync,
+                    request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.PreviewSyncRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_coordinator__pb2.PreviewSyncResponse.SerializeToString,
             ),
             'WatchJob': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchJob,
@@ -373,6 +461,141 @@ class Coordinator:
             '/mediasync.v1.Coordinator/CancelJob',
             mediasync_dot_v1_dot_coordinator__pb2.CancelJobRequest.SerializeToString,
             mediasync_dot_v1_dot_coordinator__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Coordinator/PauseJob',
+            mediasync_dot_v1_dot_coordinator__pb2.PauseJobRequest.SerializeToString,
+            mediasync_dot_v1_dot_coordinator__pb2.PauseJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Coordinator/ResumeJob',
+            mediasync_dot_v1_dot_coordinator__pb2.ResumeJobRequest.SerializeToString,
+            mediasync_dot_v1_dot_coordinator__pb2.ResumeJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Coordinator/RetryJob',
+            mediasync_dot_v1_dot_coordinator__pb2.RetryJobRequest.SerializeToString,
+            mediasync_dot_v1_dot_coordinator__pb2.RetryJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetJobLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Coordinator/SetJobLimit',
+            mediasync_dot_v1_dot_coordinator__pb2.SetJobLimitRequest.SerializeToString,
+            mediasync_dot_v1_dot_coordinator__pb2.SetJobLimitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewSync(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mediasync.v1.Coordinator/PreviewSync',
+            mediasync_dot_v1_dot_coordinator__pb2.PreviewSyncRequest.SerializeToString,
+            mediasync_dot_v1_dot_coordinator__pb2.PreviewSyncResponse.FromString,
             options,
             channel_credentials,
             insecure,

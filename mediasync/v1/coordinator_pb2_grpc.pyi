@@ -48,6 +48,22 @@ class CoordinatorStub:
     """Jobs, newest first."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.CancelJobRequest, _coordinator_pb2.CancelJobResponse]
     """Asks a job to stop. Returns at once; the job ends as CANCELLED, or as what it already was. Harmless when it has ended."""
+    PauseJob: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.PauseJobRequest, _coordinator_pb2.PauseJobResponse]
+    """Holds a job: what it is at ends within 2 seconds and leaves nothing but finished files, and the job is PAUSED until it is resumed or
+    cancelled, across restarts. Harmless for one that is paused; FAILED_PRECONDITION, reason JOB_ENDED, for one that has ended.
+    """
+    ResumeJob: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ResumeJobRequest, _coordinator_pb2.ResumeJobResponse]
+    """Lets a paused job go on with what is left. Harmless for one that is not paused; FAILED_PRECONDITION, reason JOB_ENDED, for one that
+    has ended.
+    """
+    RetryJob: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.RetryJobRequest, _coordinator_pb2.RetryJobResponse]
+    """Starts a new job for what an ended one did not bring: of folders that it finished, the files that failed; of others, all that is
+    left. FAILED_PRECONDITION, reason JOB_NOT_ENDED, for one that has not ended, and reason NOTHING_FAILED where there is nothing to retry.
+    """
+    SetJobLimit: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.SetJobLimitRequest, _coordinator_pb2.SetJobLimitResponse]
+    """Changes how fast a job may be, at once. FAILED_PRECONDITION, reason JOB_ENDED, for one that has ended."""
+    PreviewSync: _grpc.UnaryStreamMultiCallable[_coordinator_pb2.PreviewSyncRequest, _coordinator_pb2.PreviewSyncResponse]
+    """Tells of each file whether a sync would take it, and why not. Takes nothing, remembers nothing. The stream ends after one `summary`."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_coordinator_pb2.WatchJobRequest, _coordinator_pb2.WatchJobResponse]
     """Follows a job to its end. Snapshots are complete in themselves and coalesced to at most 10 a second; the last is never
     dropped. The stream ends after exactly one `finished` event. On UNAVAILABLE call again with the last `resume_token`.
@@ -89,6 +105,22 @@ class CoordinatorAsyncStub(CoordinatorStub):
     """Jobs, newest first."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.CancelJobRequest, _coordinator_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Asks a job to stop. Returns at once; the job ends as CANCELLED, or as what it already was. Harmless when it has ended."""
+    PauseJob: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.PauseJobRequest, _coordinator_pb2.PauseJobResponse]  # type: ignore[assignment]
+    """Holds a job: what it is at ends within 2 seconds and leaves nothing but finished files, and the job is PAUSED until it is resumed or
+    cancelled, across restarts. Harmless for one that is paused; FAILED_PRECONDITION, reason JOB_ENDED, for one that has ended.
+    """
+    ResumeJob: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.ResumeJobRequest, _coordinator_pb2.ResumeJobResponse]  # type: ignore[assignment]
+    """Lets a paused job go on with what is left. Harmless for one that is not paused; FAILED_PRECONDITION, reason JOB_ENDED, for one that
+    has ended.
+    """
+    RetryJob: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.RetryJobRequest, _coordinator_pb2.RetryJobResponse]  # type: ignore[assignment]
+    """Starts a new job for what an ended one did not bring: of folders that it finished, the files that failed; of others, all that is
+    left. FAILED_PRECONDITION, reason JOB_NOT_ENDED, for one that has not ended, and reason NOTHING_FAILED where there is nothing to retry.
+    """
+    SetJobLimit: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.SetJobLimitRequest, _coordinator_pb2.SetJobLimitResponse]  # type: ignore[assignment]
+    """Changes how fast a job may be, at once. FAILED_PRECONDITION, reason JOB_ENDED, for one that has ended."""
+    PreviewSync: _aio.UnaryStreamMultiCallable[_coordinator_pb2.PreviewSyncRequest, _coordinator_pb2.PreviewSyncResponse]  # type: ignore[assignment]
+    """Tells of each file whether a sync would take it, and why not. Takes nothing, remembers nothing. The stream ends after one `summary`."""
     WatchJob: _aio.UnaryStreamMultiCallable[_coordinator_pb2.WatchJobRequest, _coordinator_pb2.WatchJobResponse]  # type: ignore[assignment]
     """Follows a job to its end. Snapshots are complete in themselves and coalesced to at most 10 a second; the last is never
     dropped. The stream ends after exactly one `finished` event. On UNAVAILABLE call again with the last `resume_token`.
@@ -151,6 +183,52 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_coordinator_pb2.CancelJobResponse, _abc.Awaitable[_coordinator_pb2.CancelJobResponse]]:
         """Asks a job to stop. Returns at once; the job ends as CANCELLED, or as what it already was. Harmless when it has ended."""
+
+    @_abc_1.abstractmethod
+    def PauseJob(
+        self,
+        request: _coordinator_pb2.PauseJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.PauseJobResponse, _abc.Awaitable[_coordinator_pb2.PauseJobResponse]]:
+        """Holds a job: what it is at ends within 2 seconds and leaves nothing but finished files, and the job is PAUSED until it is resumed or
+        cancelled, across restarts. Harmless for one that is paused; FAILED_PRECONDITION, reason JOB_ENDED, for one that has ended.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeJob(
+        self,
+        request: _coordinator_pb2.ResumeJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.ResumeJobResponse, _abc.Awaitable[_coordinator_pb2.ResumeJobResponse]]:
+        """Lets a paused job go on with what is left. Harmless for one that is not paused; FAILED_PRECONDITION, reason JOB_ENDED, for one that
+        has ended.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryJob(
+        self,
+        request: _coordinator_pb2.RetryJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.RetryJobResponse, _abc.Awaitable[_coordinator_pb2.RetryJobResponse]]:
+        """Starts a new job for what an ended one did not bring: of folders that it finished, the files that failed; of others, all that is
+        left. FAILED_PRECONDITION, reason JOB_NOT_ENDED, for one that has not ended, and reason NOTHING_FAILED where there is nothing to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def SetJobLimit(
+        self,
+        request: _coordinator_pb2.SetJobLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.SetJobLimitResponse, _abc.Awaitable[_coordinator_pb2.SetJobLimitResponse]]:
+        """Changes how fast a job may be, at once. FAILED_PRECONDITION, reason JOB_ENDED, for one that has ended."""
+
+    @_abc_1.abstractmethod
+    def PreviewSync(
+        self,
+        request: _coordinator_pb2.PreviewSyncRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_coordinator_pb2.PreviewSyncResponse], _abc.AsyncIterator[_coordinator_pb2.PreviewSyncResponse]]:
+        """Tells of each file whether a sync would take it, and why not. Takes nothing, remembers nothing. The stream ends after one `summary`."""
 
     @_abc_1.abstractmethod
     def WatchJob(

@@ -75,6 +75,7 @@ class JobReport(_message.Message):
     FILES_PROCESSED_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    PAUSE_CHANGES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job."""
     status: _types_pb2.ProgressStatus.ValueType
@@ -89,6 +90,8 @@ class JobReport(_message.Message):
     """Files that failed, once the job has ended."""
     warnings: _builtins.int
     """Things worth a look in the whole job, those of its units included, once it has ended."""
+    pause_changes: _builtins.int
+    """How often it was paused or resumed, in all: it is paused while this is odd."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it started."""
@@ -109,10 +112,11 @@ class JobReport(_message.Message):
         files_processed: _builtins.int = ...,
         errors: _builtins.int = ...,
         warnings: _builtins.int = ...,
+        pause_changes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_stage", b"current_stage", "end_time", b"end_time", "errors", b"errors", "files_processed", b"files_processed", "job_id", b"job_id", "start_time", b"start_time", "status", b"status", "units_total", b"units_total", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_stage", b"current_stage", "end_time", b"end_time", "errors", b"errors", "files_processed", b"files_processed", "job_id", b"job_id", "pause_changes", b"pause_changes", "start_time", b"start_time", "status", b"status", "units_total", b"units_total", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

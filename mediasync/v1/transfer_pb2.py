@@ -22,48 +22,59 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from mediasync.v1 import types_pb2 as mediasync_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmediasync/v1/transfer.proto\x12\x0cmediasync.v1\x1a\x18mediasync/v1/types.proto\"\xbb\x01\n\x12ProbeSourceRequest\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\x12\'\n\x07\x66olders\x18\x02 \x03(\x0b\x32\x16.mediasync.v1.FilePath\x12\x13\n\x0b\x63ount_files\x18\x03 \x01(\x08\x12\x11\n\tdest_path\x18\x04 \x01(\t\x12*\n\x07options\x18\x05 \x01(\x0b\x32\x19.mediasync.v1.SyncOptions\"h\n\x13ProbeSourceResponse\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.mediasync.v1.SourceReport\x12%\n\x05units\x18\x02 \x03(\x0b\x32\x16.mediasync.v1.FilePath\"\xa4\x01\n\x11ScanFolderRequest\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\x12\x11\n\tdest_path\x18\x02 \x01(\t\x12&\n\x06\x66older\x18\x03 \x01(\x0b\x32\x16.mediasync.v1.FilePath\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.mediasync.v1.SyncOptions\"\x8b\x01\n\x12ScanFolderResponse\x12\x15\n\rfiles_to_take\x18\x01 \x01(\x03\x12\x15\n\rbytes_to_take\x18\x02 \x01(\x03\x12\x17\n\x0f\x66iles_unchanged\x18\x03 \x01(\x03\x12\x16\n\x0e\x66iles_filtered\x18\x04 \x01(\x03\x12\x16\n\x0e\x66iles_vanished\x18\x05 \x01(\x03\"\xb5\x01\n\x11SyncFolderRequest\x12\x0f\n\x07sync_id\x18\x01 \x01(\t\x12(\n\x06source\x18\x02 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\x12\x11\n\tdest_path\x18\x03 \x01(\t\x12&\n\x06\x66older\x18\x04 \x01(\x0b\x32\x16.mediasync.v1.FilePath\x12*\n\x07options\x18\x05 \x01(\x0b\x32\x19.mediasync.v1.SyncOptions\"\xa5\x01\n\x12SyncFolderResponse\x12.\n\x07scanned\x18\x01 \x01(\x0b\x32\x1b.mediasync.v1.FolderScannedH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.mediasync.v1.HeartbeatH\x00\x12(\n\x04\x64one\x18\x03 \x01(\x0b\x32\x18.mediasync.v1.FolderDoneH\x00\x42\x07\n\x05\x65vent\"=\n\rFolderScanned\x12\x15\n\rfiles_to_take\x18\x01 \x01(\x03\x12\x15\n\rbytes_to_take\x18\x02 \x01(\x03\"8\n\nFolderDone\x12*\n\x07summary\x18\x01 \x01(\x0b\x32\x19.mediasync.v1.SyncSummary\")\n\x16WatchProcessingRequest\x12\x0f\n\x07sync_id\x18\x01 \x01(\t\"\x81\x01\n\x17WatchProcessingResponse\x12\x12\n\nfiles_done\x18\x01 \x01(\x03\x12\x12\n\nfiles_left\x18\x02 \x01(\x03\x12\x15\n\rfiles_invalid\x18\x03 \x01(\x03\x12\'\n\x08problems\x18\x04 \x03(\x0b\x32\x15.mediasync.v1.Problem\"%\n\x12\x43ountLandedRequest\x12\x0f\n\x07sync_id\x18\x01 \x01(\t\"3\n\x13\x43ountLandedResponse\x12\r\n\x05\x66iles\x18\x01 \x01(\x03\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\">\n\x12ReadHostKeyRequest\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\">\n\x13ReadHostKeyResponse\x12\'\n\x08host_key\x18\x01 \x01(\x0b\x32\x15.mediasync.v1.HostKey\"U\n\x14\x41\x63\x63\x65ptHostKeyRequest\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"1\n\x15\x41\x63\x63\x65ptHostKeyResponse\x12\x18\n\x10known_hosts_file\x18\x01 \x01(\t2\xe6\x04\n\x08Transfer\x12R\n\x0bProbeSource\x12 .mediasync.v1.ProbeSourceRequest\x1a!.mediasync.v1.ProbeSourceResponse\x12O\n\nScanFolder\x12\x1f.mediasync.v1.ScanFolderRequest\x1a .mediasync.v1.ScanFolderResponse\x12Q\n\nSyncFolder\x12\x1f.mediasync.v1.SyncFolderRequest\x1a .mediasync.v1.SyncFolderResponse0\x01\x12`\n\x0fWatchProcessing\x12$.mediasync.v1.WatchProcessingRequest\x1a%.mediasync.v1.WatchProcessingResponse0\x01\x12R\n\x0b\x43ountLanded\x12 .mediasync.v1.CountLandedRequest\x1a!.mediasync.v1.CountLandedResponse\x12R\n\x0bReadHostKey\x12 .mediasync.v1.ReadHostKeyRequest\x1a!.mediasync.v1.ReadHostKeyResponse\x12X\n\rAcceptHostKey\x12\".mediasync.v1.AcceptHostKeyRequest\x1a#.mediasync.v1.AcceptHostKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmediasync/v1/transfer.proto\x12\x0cmediasync.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18mediasync/v1/types.proto\"\xbb\x01\n\x12ProbeSourceRequest\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\x12\'\n\x07\x66olders\x18\x02 \x03(\x0b\x32\x16.mediasync.v1.FilePath\x12\x13\n\x0b\x63ount_files\x18\x03 \x01(\x08\x12\x11\n\tdest_path\x18\x04 \x01(\t\x12*\n\x07options\x18\x05 \x01(\x0b\x32\x19.mediasync.v1.SyncOptions\"h\n\x13ProbeSourceResponse\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.mediasync.v1.SourceReport\x12%\n\x05units\x18\x02 \x03(\x0b\x32\x16.mediasync.v1.FilePath\"\xa4\x01\n\x11ScanFolderRequest\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\x12\x11\n\tdest_path\x18\x02 \x01(\t\x12&\n\x06\x66older\x18\x03 \x01(\x0b\x32\x16.mediasync.v1.FilePath\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.mediasync.v1.SyncOptions\"\x8b\x01\n\x12ScanFolderResponse\x12\x15\n\rfiles_to_take\x18\x01 \x01(\x03\x12\x15\n\rbytes_to_take\x18\x02 \x01(\x03\x12\x17\n\x0f\x66iles_unchanged\x18\x03 \x01(\x03\x12\x16\n\x0e\x66iles_filtered\x18\x04 \x01(\x03\x12\x16\n\x0e\x66iles_vanished\x18\x05 \x01(\x03\"\xa7\x01\n\x14PreviewFolderRequest\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\x12\x11\n\tdest_path\x18\x02 \x01(\t\x12&\n\x06\x66older\x18\x03 \x01(\x0b\x32\x16.mediasync.v1.FilePath\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.mediasync.v1.SyncOptions\"\xae\x01\n\x15PreviewFolderResponse\x12-\n\x05\x66iles\x18\x01 \x01(\x0b\x32\x1c.mediasync.v1.PreviewedFilesH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.mediasync.v1.HeartbeatH\x00\x12/\n\x07summary\x18\x03 \x01(\x0b\x32\x1c.mediasync.v1.PreviewSummaryH\x00\x42\x07\n\x05\x65vent\"\xcd\x01\n\x11SyncFolderRequest\x12\x0f\n\x07sync_id\x18\x01 \x01(\t\x12(\n\x06source\x18\x02 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\x12\x11\n\tdest_path\x18\x03 \x01(\t\x12&\n\x06\x66older\x18\x04 \x01(\x0b\x32\x16.mediasync.v1.FilePath\x12*\n\x07options\x18\x05 \x01(\x0b\x32\x19.mediasync.v1.SyncOptions\x12\x16\n\x0eonly_failed_of\x18\x06 \x01(\t\"\xd7\x01\n\x12SyncFolderResponse\x12.\n\x07scanned\x18\x01 \x01(\x0b\x32\x1b.mediasync.v1.FolderScannedH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.mediasync.v1.HeartbeatH\x00\x12(\n\x04\x64one\x18\x03 \x01(\x0b\x32\x18.mediasync.v1.FolderDoneH\x00\x12\x30\n\x08\x61\x63tivity\x18\x04 \x01(\x0b\x32\x1c.mediasync.v1.FolderActivityH\x00\x42\x07\n\x05\x65vent\"|\n\x0e\x46olderActivity\x12\x0c\n\x04text\x18\x01 \x01(\t\x12.\n\ngone_since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08next_try\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"=\n\rFolderScanned\x12\x15\n\rfiles_to_take\x18\x01 \x01(\x03\x12\x15\n\rbytes_to_take\x18\x02 \x01(\x03\"8\n\nFolderDone\x12*\n\x07summary\x18\x01 \x01(\x0b\x32\x19.mediasync.v1.SyncSummary\")\n\x16WatchProcessingRequest\x12\x0f\n\x07sync_id\x18\x01 \x01(\t\"\x81\x01\n\x17WatchProcessingResponse\x12\x12\n\nfiles_done\x18\x01 \x01(\x03\x12\x12\n\nfiles_left\x18\x02 \x01(\x03\x12\x15\n\rfiles_invalid\x18\x03 \x01(\x03\x12\'\n\x08problems\x18\x04 \x03(\x0b\x32\x15.mediasync.v1.Problem\"O\n\x18SetBandwidthLimitRequest\x12\x0f\n\x07sync_id\x18\x01 \x01(\t\x12\x15\n\x08megabits\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_megabits\"\x1b\n\x19SetBandwidthLimitResponse\"%\n\x12\x43ountLandedRequest\x12\x0f\n\x07sync_id\x18\x01 \x01(\t\"3\n\x13\x43ountLandedResponse\x12\r\n\x05\x66iles\x18\x01 \x01(\x03\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\">\n\x12ReadHostKeyRequest\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\">\n\x13ReadHostKeyResponse\x12\'\n\x08host_key\x18\x01 \x01(\x0b\x32\x15.mediasync.v1.HostKey\"U\n\x14\x41\x63\x63\x65ptHostKeyRequest\x12(\n\x06source\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.SourceSpec\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"1\n\x15\x41\x63\x63\x65ptHostKeyResponse\x12\x18\n\x10known_hosts_file\x18\x01 \x01(\t2\xa8\x06\n\x08Transfer\x12R\n\x0bProbeSource\x12 .mediasync.v1.ProbeSourceRequest\x1a!.mediasync.v1.ProbeSourceResponse\x12O\n\nScanFolder\x12\x1f.mediasync.v1.ScanFolderRequest\x1a .mediasync.v1.ScanFolderResponse\x12Z\n\rPreviewFolder\x12\".mediasync.v1.PreviewFolderRequest\x1a#.mediasync.v1.PreviewFolderResponse0\x01\x12Q\n\nSyncFolder\x12\x1f.mediasync.v1.SyncFolderRequest\x1a .mediasync.v1.SyncFolderResponse0\x01\x12`\n\x0fWatchProcessing\x12$.mediasync.v1.WatchProcessingRequest\x1a%.mediasync.v1.WatchProcessingResponse0\x01\x12\x64\n\x11SetBandwidthLimit\x12&.mediasync.v1.SetBandwidthLimitRequest\x1a\'.mediasync.v1.SetBandwidthLimitResponse\x12R\n\x0b\x43ountLanded\x12 .mediasync.v1.CountLandedRequest\x1a!.mediasync.v1.CountLandedResponse\x12R\n\x0bReadHostKey\x12 .mediasync.v1.ReadHostKeyRequest\x1a!.mediasync.v1.ReadHostKeyResponse\x12X\n\rAcceptHostKey\x12\".mediasync.v1.AcceptHostKeyRequest\x1a#.mediasync.v1.AcceptHostKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mediasync.v1.transfer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROBESOURCEREQUEST']._serialized_start=72
-  _globals['_PROBESOURCEREQUEST']._serialized_end=259
-  _globals['_PROBESOURCERESPONSE']._serialized_start=261
-  _globals['_PROBESOURCERESPONSE']._serialized_end=365
-  _globals['_SCANFOLDERREQUEST']._serialized_start=368
-  _globals['_SCANFOLDERREQUEST']._serialized_end=532
-  _globals['_SCANFOLDERRESPONSE']._serialized_start=535
-  _globals['_SCANFOLDERRESPONSE']._serialized_end=674
-  _globals['_SYNCFOLDERREQUEST']._serialized_start=677
-  _globals['_SYNCFOLDERREQUEST']._serialized_end=858
-  _globals['_SYNCFOLDERRESPONSE']._serialized_start=861
-  _globals['_SYNCFOLDERRESPONSE']._serialized_end=1026
-  _globals['_FOLDERSCANNED']._serialized_start=1028
-  _globals['_FOLDERSCANNED']._serialized_end=1089
-  _globals['_FOLDERDONE']._serialized_start=1091
-  _globals['_FOLDERDONE']._serialized_end=1147
-  _globals['_WATCHPROCESSINGREQUEST']._serialized_start=1149
-  _globals['_WATCHPROCESSINGREQUEST']._serialized_end=1190
-  _globals['_WATCHPROCESSINGRESPONSE']._serialized_start=1193
-  _globals['_WATCHPROCESSINGRESPONSE']._serialized_end=1322
-  _globals['_COUNTLANDEDREQUEST']._serialized_start=1324
-  _globals['_COUNTLANDEDREQUEST']._serialized_end=1361
-  _globals['_COUNTLANDEDRESPONSE']._serialized_start=1363
-  _globals['_COUNTLANDEDRESPONSE']._serialized_end=1414
-  _globals['_READHOSTKEYREQUEST']._serialized_start=1416
-  _globals['_READHOSTKEYREQUEST']._serialized_end=1478
-  _globals['_READHOSTKEYRESPONSE']._serialized_start=1480
-  _globals['_READHOSTKEYRESPONSE']._serialized_end=1542
-  _globals['_ACCEPTHOSTKEYREQUEST']._serialized_start=1544
-  _globals['_ACCEPTHOSTKEYREQUEST']._serialized_end=1629
-  _globals['_ACCEPTHOSTKEYRESPONSE']._serialized_start=1631
-  _globals['_ACCEPTHOSTKEYRESPONSE']._serialized_end=1680
-  _globals['_TRANSFER']._serialized_start=1683
-  _globals['_TRANSFER']._serialized_end=2297
+  _globals['_PROBESOURCEREQUEST']._serialized_start=105
+  _globals['_PROBESOURCEREQUEST']._serialized_end=292
+  _globals['_PROBESOURCERESPONSE']._serialized_start=294
+  _globals['_PROBESOURCERESPONSE']._serialized_end=398
+  _globals['_SCANFOLDERREQUEST']._serialized_start=401
+  _globals['_SCANFOLDERREQUEST']._serialized_end=565
+  _globals['_SCANFOLDERRESPONSE']._serialized_start=568
+  _globals['_SCANFOLDERRESPONSE']._serialized_end=707
+  _globals['_PREVIEWFOLDERREQUEST']._serialized_start=710
+  _globals['_PREVIEWFOLDERREQUEST']._serialized_end=877
+  _globals['_PREVIEWFOLDERRESPONSE']._serialized_start=880
+  _globals['_PREVIEWFOLDERRESPONSE']._serialized_end=1054
+  _globals['_SYNCFOLDERREQUEST']._serialized_start=1057
+  _globals['_SYNCFOLDERREQUEST']._serialized_end=1262
+  _globals['_SYNCFOLDERRESPONSE']._serialized_start=1265
+  _globals['_SYNCFOLDERRESPONSE']._serialized_end=1480
+  _globals['_FOLDERACTIVITY']._serialized_start=1482
+  _globals['_FOLDERACTIVITY']._serialized_end=1606
+  _globals['_FOLDERSCANNED']._serialized_start=1608
+  _globals['_FOLDERSCANNED']._serialized_end=1669
+  _globals['_FOLDERDONE']._serialized_start=1671
+  _globals['_FOLDERDONE']._serialized_end=1727
+  _globals['_WATCHPROCESSINGREQUEST']._serialized_start=1729
+  _globals['_WATCHPROCESSINGREQUEST']._serialized_end=1770
+  _globals['_WATCHPROCESSINGRESPONSE']._serialized_start=1773
+  _globals['_WATCHPROCESSINGRESPONSE']._serialized_end=1902
+  _globals['_SETBANDWIDTHLIMITREQUEST']._serialized_start=1904
+  _globals['_SETBANDWIDTHLIMITREQUEST']._serialized_end=1983
+  _globals['_SETBANDWIDTHLIMITRESPONSE']._serialized_start=1985
+  _globals['_SETBANDWIDTHLIMITRESPONSE']._serialized_end=2012
+  _globals['_COUNTLANDEDREQUEST']._serialized_start=2014
+  _globals['_COUNTLANDEDREQUEST']._serialized_end=2051
+  _globals['_COUNTLANDEDRESPONSE']._serialized_start=2053
+  _globals['_COUNTLANDEDRESPONSE']._serialized_end=2104
+  _globals['_READHOSTKEYREQUEST']._serialized_start=2106
+  _globals['_READHOSTKEYREQUEST']._serialized_end=2168
+  _globals['_READHOSTKEYRESPONSE']._serialized_start=2170
+  _globals['_READHOSTKEYRESPONSE']._serialized_end=2232
+  _globals['_ACCEPTHOSTKEYREQUEST']._serialized_start=2234
+  _globals['_ACCEPTHOSTKEYREQUEST']._serialized_end=2319
+  _globals['_ACCEPTHOSTKEYRESPONSE']._serialized_start=2321
+  _globals['_ACCEPTHOSTKEYRESPONSE']._serialized_end=2370
+  _globals['_TRANSFER']._serialized_start=2373
+  _globals['_TRANSFER']._serialized_end=3181
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ A transfer worker: looks at sources, pulls, lands and commits."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from mediasync.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -172,6 +173,84 @@ class ScanFolderResponse(_message.Message):
 Global___ScanFolderResponse: _TypeAlias = ScanFolderResponse  # noqa: Y015
 
 @_typing.final
+class PreviewFolderRequest(_message.Message):
+    """Asks what a sync of one folder would do with each file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    DEST_PATH_FIELD_NUMBER: _builtins.int
+    FOLDER_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    dest_path: _builtins.str
+    """Library it would go to; may not be there yet."""
+    @_builtins.property
+    def source(self) -> _types_pb2.SourceSpec:
+        """Where it is."""
+
+    @_builtins.property
+    def folder(self) -> _types_pb2.FilePath:
+        """Folder below the root; empty for everything."""
+
+    @_builtins.property
+    def options(self) -> _types_pb2.SyncOptions:
+        """How it would behave."""
+
+    def __init__(
+        self,
+        *,
+        source: _types_pb2.SourceSpec | None = ...,
+        dest_path: _builtins.str = ...,
+        folder: _types_pb2.FilePath | None = ...,
+        options: _types_pb2.SyncOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder", "options", b"options", "source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dest_path", b"dest_path", "folder", b"folder", "options", b"options", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewFolderRequest: _TypeAlias = PreviewFolderRequest  # noqa: Y015
+
+@_typing.final
+class PreviewFolderResponse(_message.Message):
+    """What a sync would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _types_pb2.PreviewedFiles:
+        """Some more files."""
+
+    @_builtins.property
+    def heartbeat(self) -> _types_pb2.Heartbeat:
+        """Still looking; sent at least every few seconds."""
+
+    @_builtins.property
+    def summary(self) -> _types_pb2.PreviewSummary:
+        """That was all; the last event of the stream."""
+
+    def __init__(
+        self,
+        *,
+        files: _types_pb2.PreviewedFiles | None = ...,
+        heartbeat: _types_pb2.Heartbeat | None = ...,
+        summary: _types_pb2.PreviewSummary | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "files", b"files", "heartbeat", b"heartbeat", "summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "files", b"files", "heartbeat", b"heartbeat", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["files", "heartbeat", "summary"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___PreviewFolderResponse: _TypeAlias = PreviewFolderResponse  # noqa: Y015
+
+@_typing.final
 class SyncFolderRequest(_message.Message):
     """Asks to sync one folder."""
 
@@ -182,10 +261,15 @@ class SyncFolderRequest(_message.Message):
     DEST_PATH_FIELD_NUMBER: _builtins.int
     FOLDER_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    ONLY_FAILED_OF_FIELD_NUMBER: _builtins.int
     sync_id: _builtins.str
     """The run it belongs to."""
     dest_path: _builtins.str
     """Library it goes to."""
+    only_failed_of: _builtins.str
+    """Take only the files of the folder that failed in this earlier run; empty for whatever is new or changed. What else is new stays for
+    the next sync.
+    """
     @_builtins.property
     def source(self) -> _types_pb2.SourceSpec:
         """Where it is."""
@@ -206,10 +290,11 @@ class SyncFolderRequest(_message.Message):
         dest_path: _builtins.str = ...,
         folder: _types_pb2.FilePath | None = ...,
         options: _types_pb2.SyncOptions | None = ...,
+        only_failed_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder", "options", b"options", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dest_path", b"dest_path", "folder", b"folder", "options", b"options", "source", b"source", "sync_id", b"sync_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dest_path", b"dest_path", "folder", b"folder", "only_failed_of", b"only_failed_of", "options", b"options", "source", b"source", "sync_id", b"sync_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -224,6 +309,7 @@ class SyncFolderResponse(_message.Message):
     SCANNED_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    ACTIVITY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def scanned(self) -> Global___FolderScanned:
         """The scan is over."""
@@ -236,22 +322,61 @@ class SyncFolderResponse(_message.Message):
     def done(self) -> Global___FolderDone:
         """The folder is done; the last event of the stream."""
 
+    @_builtins.property
+    def activity(self) -> Global___FolderActivity:
+        """What it is at, while it is watched; sent when that changes."""
+
     def __init__(
         self,
         *,
         scanned: Global___FolderScanned | None = ...,
         heartbeat: _types_pb2.Heartbeat | None = ...,
         done: Global___FolderDone | None = ...,
+        activity: Global___FolderActivity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "heartbeat", b"heartbeat", "scanned", b"scanned"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "done", b"done", "event", b"event", "heartbeat", b"heartbeat", "scanned", b"scanned"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "heartbeat", b"heartbeat", "scanned", b"scanned"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "done", b"done", "event", b"event", "heartbeat", b"heartbeat", "scanned", b"scanned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["scanned", "heartbeat", "done"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["scanned", "heartbeat", "done", "activity"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___SyncFolderResponse: _TypeAlias = SyncFolderResponse  # noqa: Y015
+
+@_typing.final
+class FolderActivity(_message.Message):
+    """What the watch of a folder is at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    GONE_SINCE_FIELD_NUMBER: _builtins.int
+    NEXT_TRY_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """In words, such as `watching`, or why the source cannot be reached."""
+    @_builtins.property
+    def gone_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when the source is gone; absent while it is there."""
+
+    @_builtins.property
+    def next_try(self) -> _timestamp_pb2.Timestamp:
+        """When it is tried next; absent while it is there."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        gone_since: _timestamp_pb2.Timestamp | None = ...,
+        next_try: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gone_since", b"gone_since", "next_try", b"next_try"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gone_since", b"gone_since", "next_try", b"next_try", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FolderActivity: _TypeAlias = FolderActivity  # noqa: Y015
 
 @_typing.final
 class FolderScanned(_message.Message):
@@ -360,6 +485,51 @@ class WatchProcessingResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchProcessingResponse: _TypeAlias = WatchProcessingResponse  # noqa: Y015
+
+@_typing.final
+class SetBandwidthLimitRequest(_message.Message):
+    """Changes how fast a run may be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYNC_ID_FIELD_NUMBER: _builtins.int
+    MEGABITS_FIELD_NUMBER: _builtins.int
+    sync_id: _builtins.str
+    """The run."""
+    megabits: _builtins.float
+    """Megabits a second in place of its options and its timetable; 0 for no limit. Absent: as its options say."""
+    def __init__(
+        self,
+        *,
+        sync_id: _builtins.str = ...,
+        megabits: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_megabits", b"_megabits", "megabits", b"megabits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_megabits", b"_megabits", "megabits", b"megabits", "sync_id", b"sync_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__megabits: _TypeAlias = _typing.Literal["megabits"]  # noqa: Y015
+    _WhichOneofArgType__megabits: _TypeAlias = _typing.Literal["_megabits", b"_megabits"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__megabits) -> _WhichOneofReturnType__megabits | None: ...
+
+Global___SetBandwidthLimitRequest: _TypeAlias = SetBandwidthLimitRequest  # noqa: Y015
+
+@_typing.final
+class SetBandwidthLimitResponse(_message.Message):
+    """It is in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBandwidthLimitResponse: _TypeAlias = SetBandwidthLimitResponse  # noqa: Y015
 
 @_typing.final
 class CountLandedRequest(_message.Message):

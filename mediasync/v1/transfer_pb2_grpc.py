@@ -48,6 +48,11 @@ class TransferStub:
                 request_serializer=mediasync_dot_v1_dot_transfer__pb2.ScanFolderRequest.SerializeToString,
                 response_deserializer=mediasync_dot_v1_dot_transfer__pb2.ScanFolderResponse.FromString,
                 _registered_method=True)
+        self.PreviewFolder = channel.unary_stream(
+                '/mediasync.v1.Transfer/PreviewFolder',
+                request_serializer=mediasync_dot_v1_dot_transfer__pb2.PreviewFolderRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_transfer__pb2.PreviewFolderResponse.FromString,
+                _registered_method=True)
         self.SyncFolder = channel.unary_stream(
                 '/mediasync.v1.Transfer/SyncFolder',
                 request_serializer=mediasync_dot_v1_dot_transfer__pb2.SyncFolderRequest.SerializeToString,
@@ -57,6 +62,11 @@ class TransferStub:
                 '/mediasync.v1.Transfer/WatchProcessing',
                 request_serializer=mediasync_dot_v1_dot_transfer__pb2.WatchProcessingRequest.SerializeToString,
                 response_deserializer=mediasync_dot_v1_dot_transfer__pb2.WatchProcessingResponse.FromString,
+                _registered_method=True)
+        self.SetBandwidthLimit = channel.unary_unary(
+                '/mediasync.v1.Transfer/SetBandwidthLimit',
+                request_serializer=mediasync_dot_v1_dot_transfer__pb2.SetBandwidthLimitRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_transfer__pb2.SetBandwidthLimitResponse.FromString,
                 _registered_method=True)
         self.CountLanded = channel.unary_unary(
                 '/mediasync.v1.Transfer/CountLanded',
@@ -96,8 +106,17 @@ class TransferServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreviewFolder(self, request, context):
+        """Tells of each file of a folder whether a sync would take it, and why not. Takes nothing, remembers nothing, makes no library.
+        The stream ends after one `summary`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SyncFolder(self, request, context):
-        """Syncs one folder. The stream ends after one `done`; cancelling the call stops the work within a second and leaves
+        """Syncs one folder. With `options.watch` it goes on watching it, and ends only when it is cancelled: each change is brought as it comes,
+        and a source that is gone is tried again. The stream ends after one `done`; cancelling the call stops the work within a second and leaves
         nothing but finished files. RESOURCE_EXHAUSTED, reason WORKER_FULL, when the worker has no free slot.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -106,6 +125,13 @@ class TransferServicer:
 
     def WatchProcessing(self, request, context):
         """Follows the processing of a sync's files. Ends when nothing is left and every event of the sync is in the event log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBandwidthLimit(self, request, context):
+        """Changes how fast a run may be, at once and for units of it that begin later. Harmless for a run that is not known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,6 +171,11 @@ def add_TransferServicer_to_server(servicer, server):
                     request_deserializer=mediasync_dot_v1_dot_transfer__pb2.ScanFolderRequest.FromString,
                     response_serializer=mediasync_dot_v1_dot_transfer__pb2.ScanFolderResponse.SerializeToString,
             ),
+            'PreviewFolder': grpc.unary_stream_rpc_method_handler(
+                    servicer.PreviewFolder,
+                    request_deserializer=mediasync_dot_v1_dot_transfer__pb2.PreviewFolderRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_transfer__pb2.PreviewFolderResponse.SerializeToString,
+            ),
             'SyncFolder': grpc.unary_stream_rpc_method_handler(
                     servicer.SyncFolder,
                     request_deserializer=mediasync_dot_v1_dot_transfer__pb2.SyncFolderRequest.FromString,
@@ -154,6 +185,11 @@ def add_TransferServicer_to_server(servicer, server):
                     servicer.WatchProcessing,
                     request_deserializer=mediasync_dot_v1_dot_transfer__pb2.WatchProcessingRequest.FromString,
                     response_serializer=mediasync_dot_v1_dot_transfer__pb2.WatchProcessingResponse.SerializeToString,
+            ),
+            'SetBandwidthLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBandwidthLimit,
+                    request_deserializer=mediasync_dot_v1_dot_transfer__pb2.SetBandwidthLimitRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_transfer__pb2.SetBandwidthLimitResponse.SerializeToString,
             ),
             'CountLanded': grpc.unary_unary_rpc_method_handler(
                     servicer.CountLanded,
@@ -240,6 +276,33 @@ class Transfer:
             _registered_method=True)
 
     @staticmethod
+    def PreviewFolder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mediasync.v1.Transfer/PreviewFolder',
+            mediasync_dot_v1_dot_transfer__pb2.PreviewFolderRequest.SerializeToString,
+            mediasync_dot_v1_dot_transfer__pb2.PreviewFolderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SyncFolder(request,
             target,
             options=(),
@@ -283,6 +346,33 @@ class Transfer:
             '/mediasync.v1.Transfer/WatchProcessing',
             mediasync_dot_v1_dot_transfer__pb2.WatchProcessingRequest.SerializeToString,
             mediasync_dot_v1_dot_transfer__pb2.WatchProcessingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBandwidthLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Transfer/SetBandwidthLimit',
+            mediasync_dot_v1_dot_transfer__pb2.SetBandwidthLimitRequest.SerializeToString,
+            mediasync_dot_v1_dot_transfer__pb2.SetBandwidthLimitResponse.FromString,
             options,
             channel_credentials,
             insecure,

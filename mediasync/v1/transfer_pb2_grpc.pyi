@@ -41,12 +41,19 @@ class TransferStub:
     """Connects to a source, finds its root and the folders of a sync. Takes nothing."""
     ScanFolder: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.ScanFolderRequest, _transfer_pb2.ScanFolderResponse]
     """Lists a folder and counts what a sync of it would take. Takes nothing, remembers nothing."""
+    PreviewFolder: _grpc.UnaryStreamMultiCallable[_transfer_pb2.PreviewFolderRequest, _transfer_pb2.PreviewFolderResponse]
+    """Tells of each file of a folder whether a sync would take it, and why not. Takes nothing, remembers nothing, makes no library.
+    The stream ends after one `summary`.
+    """
     SyncFolder: _grpc.UnaryStreamMultiCallable[_transfer_pb2.SyncFolderRequest, _transfer_pb2.SyncFolderResponse]
-    """Syncs one folder. The stream ends after one `done`; cancelling the call stops the work within a second and leaves
+    """Syncs one folder. With `options.watch` it goes on watching it, and ends only when it is cancelled: each change is brought as it comes,
+    and a source that is gone is tried again. The stream ends after one `done`; cancelling the call stops the work within a second and leaves
     nothing but finished files. RESOURCE_EXHAUSTED, reason WORKER_FULL, when the worker has no free slot.
     """
     WatchProcessing: _grpc.UnaryStreamMultiCallable[_transfer_pb2.WatchProcessingRequest, _transfer_pb2.WatchProcessingResponse]
     """Follows the processing of a sync's files. Ends when nothing is left and every event of the sync is in the event log."""
+    SetBandwidthLimit: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.SetBandwidthLimitRequest, _transfer_pb2.SetBandwidthLimitResponse]
+    """Changes how fast a run may be, at once and for units of it that begin later. Harmless for a run that is not known."""
     CountLanded: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.CountLandedRequest, _transfer_pb2.CountLandedResponse]
     """Counts what a run has brought into the library so far. A run that is not known has brought nothing."""
     ReadHostKey: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.ReadHostKeyRequest, _transfer_pb2.ReadHostKeyResponse]
@@ -67,12 +74,19 @@ class TransferAsyncStub(TransferStub):
     """Connects to a source, finds its root and the folders of a sync. Takes nothing."""
     ScanFolder: _aio.UnaryUnaryMultiCallable[_transfer_pb2.ScanFolderRequest, _transfer_pb2.ScanFolderResponse]  # type: ignore[assignment]
     """Lists a folder and counts what a sync of it would take. Takes nothing, remembers nothing."""
+    PreviewFolder: _aio.UnaryStreamMultiCallable[_transfer_pb2.PreviewFolderRequest, _transfer_pb2.PreviewFolderResponse]  # type: ignore[assignment]
+    """Tells of each file of a folder whether a sync would take it, and why not. Takes nothing, remembers nothing, makes no library.
+    The stream ends after one `summary`.
+    """
     SyncFolder: _aio.UnaryStreamMultiCallable[_transfer_pb2.SyncFolderRequest, _transfer_pb2.SyncFolderResponse]  # type: ignore[assignment]
-    """Syncs one folder. The stream ends after one `done`; cancelling the call stops the work within a second and leaves
+    """Syncs one folder. With `options.watch` it goes on watching it, and ends only when it is cancelled: each change is brought as it comes,
+    and a source that is gone is tried again. The stream ends after one `done`; cancelling the call stops the work within a second and leaves
     nothing but finished files. RESOURCE_EXHAUSTED, reason WORKER_FULL, when the worker has no free slot.
     """
     WatchProcessing: _aio.UnaryStreamMultiCallable[_transfer_pb2.WatchProcessingRequest, _transfer_pb2.WatchProcessingResponse]  # type: ignore[assignment]
     """Follows the processing of a sync's files. Ends when nothing is left and every event of the sync is in the event log."""
+    SetBandwidthLimit: _aio.UnaryUnaryMultiCallable[_transfer_pb2.SetBandwidthLimitRequest, _transfer_pb2.SetBandwidthLimitResponse]  # type: ignore[assignment]
+    """Changes how fast a run may be, at once and for units of it that begin later. Harmless for a run that is not known."""
     CountLanded: _aio.UnaryUnaryMultiCallable[_transfer_pb2.CountLandedRequest, _transfer_pb2.CountLandedResponse]  # type: ignore[assignment]
     """Counts what a run has brought into the library so far. A run that is not known has brought nothing."""
     ReadHostKey: _aio.UnaryUnaryMultiCallable[_transfer_pb2.ReadHostKeyRequest, _transfer_pb2.ReadHostKeyResponse]  # type: ignore[assignment]
@@ -104,12 +118,23 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
         """Lists a folder and counts what a sync of it would take. Takes nothing, remembers nothing."""
 
     @_abc_1.abstractmethod
+    def PreviewFolder(
+        self,
+        request: _transfer_pb2.PreviewFolderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_transfer_pb2.PreviewFolderResponse], _abc.AsyncIterator[_transfer_pb2.PreviewFolderResponse]]:
+        """Tells of each file of a folder whether a sync would take it, and why not. Takes nothing, remembers nothing, makes no library.
+        The stream ends after one `summary`.
+        """
+
+    @_abc_1.abstractmethod
     def SyncFolder(
         self,
         request: _transfer_pb2.SyncFolderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_transfer_pb2.SyncFolderResponse], _abc.AsyncIterator[_transfer_pb2.SyncFolderResponse]]:
-        """Syncs one folder. The stream ends after one `done`; cancelling the call stops the work within a second and leaves
+        """Syncs one folder. With `options.watch` it goes on watching it, and ends only when it is cancelled: each change is brought as it comes,
+        and a source that is gone is tried again. The stream ends after one `done`; cancelling the call stops the work within a second and leaves
         nothing but finished files. RESOURCE_EXHAUSTED, reason WORKER_FULL, when the worker has no free slot.
         """
 
@@ -120,6 +145,14 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_transfer_pb2.WatchProcessingResponse], _abc.AsyncIterator[_transfer_pb2.WatchProcessingResponse]]:
         """Follows the processing of a sync's files. Ends when nothing is left and every event of the sync is in the event log."""
+
+    @_abc_1.abstractmethod
+    def SetBandwidthLimit(
+        self,
+        request: _transfer_pb2.SetBandwidthLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.SetBandwidthLimitResponse, _abc.Awaitable[_transfer_pb2.SetBandwidthLimitResponse]]:
+        """Changes how fast a run may be, at once and for units of it that begin later. Harmless for a run that is not known."""
 
     @_abc_1.abstractmethod
     def CountLanded(

@@ -245,6 +245,46 @@ JOB_STATE_PAUSED: JobState.ValueType  # 7
 """Held on request; goes on when it is resumed. Not terminal."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
+class _PreviewDecision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PreviewDecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PreviewDecision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PREVIEW_DECISION_UNSPECIFIED: _PreviewDecision.ValueType  # 0
+    """Not said."""
+    PREVIEW_DECISION_TAKE: _PreviewDecision.ValueType  # 1
+    """Take it: it is new or changed."""
+    PREVIEW_DECISION_UNCHANGED: _PreviewDecision.ValueType  # 2
+    """Leave it: it was taken, and has not changed."""
+    PREVIEW_DECISION_FILTERED: _PreviewDecision.ValueType  # 3
+    """Leave it: it is no result, as the filters say."""
+    PREVIEW_DECISION_UNSETTLED: _PreviewDecision.ValueType  # 4
+    """Leave it for later: it is still being written, or too young."""
+    PREVIEW_DECISION_CULLED: _PreviewDecision.ValueType  # 5
+    """Leave it: it was taken, and its owner deleted it in the library."""
+    PREVIEW_DECISION_UNREADABLE: _PreviewDecision.ValueType  # 6
+    """It cannot be listed."""
+
+class PreviewDecision(_PreviewDecision, metaclass=_PreviewDecisionEnumTypeWrapper):
+    """What a sync would do with a file."""
+
+PREVIEW_DECISION_UNSPECIFIED: PreviewDecision.ValueType  # 0
+"""Not said."""
+PREVIEW_DECISION_TAKE: PreviewDecision.ValueType  # 1
+"""Take it: it is new or changed."""
+PREVIEW_DECISION_UNCHANGED: PreviewDecision.ValueType  # 2
+"""Leave it: it was taken, and has not changed."""
+PREVIEW_DECISION_FILTERED: PreviewDecision.ValueType  # 3
+"""Leave it: it is no result, as the filters say."""
+PREVIEW_DECISION_UNSETTLED: PreviewDecision.ValueType  # 4
+"""Leave it for later: it is still being written, or too young."""
+PREVIEW_DECISION_CULLED: PreviewDecision.ValueType  # 5
+"""Leave it: it was taken, and its owner deleted it in the library."""
+PREVIEW_DECISION_UNREADABLE: PreviewDecision.ValueType  # 6
+"""It cannot be listed."""
+Global___PreviewDecision: _TypeAlias = PreviewDecision  # noqa: Y015
+
 class _ProgressStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -267,6 +307,8 @@ class _ProgressStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Progre
     """Given up. Terminal."""
     PROGRESS_STATUS_CANCELLED: _ProgressStatus.ValueType  # 7
     """Stopped on request. Terminal."""
+    PROGRESS_STATUS_PAUSED: _ProgressStatus.ValueType  # 8
+    """Held on request; goes on as what it was when it is resumed. Not terminal."""
 
 class ProgressStatus(_ProgressStatus, metaclass=_ProgressStatusEnumTypeWrapper):
     """What a job is doing."""
@@ -287,6 +329,8 @@ PROGRESS_STATUS_FAILED: ProgressStatus.ValueType  # 6
 """Given up. Terminal."""
 PROGRESS_STATUS_CANCELLED: ProgressStatus.ValueType  # 7
 """Stopped on request. Terminal."""
+PROGRESS_STATUS_PAUSED: ProgressStatus.ValueType  # 8
+"""Held on request; goes on as what it was when it is resumed. Not terminal."""
 Global___ProgressStatus: _TypeAlias = ProgressStatus  # noqa: Y015
 
 class _HostKeyTrust:
@@ -876,12 +920,19 @@ class Job(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    RETRY_OF_FIELD_NUMBER: _builtins.int
+    LIMIT_MBPS_FIELD_NUMBER: _builtins.int
+    ACTIVITIES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Identifies the job, `job_` and 26 characters that sort by time."""
     sync_id: _builtins.str
     """Identifies the run in logs, traces and events: `sync_YYYYMMDD_HHMMSS_xxxxxxxx`."""
     state: Global___JobState.ValueType
     """Where it is in its life."""
+    retry_of: _builtins.str
+    """The ended job whose failures it takes; empty for any other."""
+    limit_mbps: _builtins.float
+    """Megabits a second that count in place of its options, 0 for no limit; absent while its options count."""
     @_builtins.property
     def spec(self) -> Global___SyncSpec:
         """What was asked for."""
@@ -906,6 +957,10 @@ class Job(_message.Message):
     def problem(self) -> Global___Problem:
         """Why it failed; absent unless the state is FAILED."""
 
+    @_builtins.property
+    def activities(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobActivity]:
+        """What the watches of its folders are at, while it is a watch that runs; those whose source is gone first, at most 20."""
+
     def __init__(
         self,
         *,
@@ -918,14 +973,169 @@ class Job(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         summary: Global___SyncSummary | None = ...,
         problem: Global___Problem | None = ...,
+        retry_of: _builtins.str = ...,
+        limit_mbps: _builtins.float | None = ...,
+        activities: _abc.Iterable[Global___JobActivity] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "problem", b"problem", "spec", b"spec", "start_time", b"start_time", "summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_mbps", b"_limit_mbps", "create_time", b"create_time", "end_time", b"end_time", "limit_mbps", b"limit_mbps", "problem", b"problem", "spec", b"spec", "start_time", b"start_time", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "job_id", b"job_id", "problem", b"problem", "spec", b"spec", "start_time", b"start_time", "state", b"state", "summary", b"summary", "sync_id", b"sync_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_mbps", b"_limit_mbps", "activities", b"activities", "create_time", b"create_time", "end_time", b"end_time", "job_id", b"job_id", "limit_mbps", b"limit_mbps", "problem", b"problem", "retry_of", b"retry_of", "spec", b"spec", "start_time", b"start_time", "state", b"state", "summary", b"summary", "sync_id", b"sync_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit_mbps: _TypeAlias = _typing.Literal["limit_mbps"]  # noqa: Y015
+    _WhichOneofArgType__limit_mbps: _TypeAlias = _typing.Literal["_limit_mbps", b"_limit_mbps"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_mbps) -> _WhichOneofReturnType__limit_mbps | None: ...
+
+Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class JobActivity(_message.Message):
+    """What the watch of one folder is at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLDER_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    GONE_SINCE_FIELD_NUMBER: _builtins.int
+    NEXT_TRY_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """In words, such as `watching`, or why the source cannot be reached."""
+    @_builtins.property
+    def folder(self) -> Global___FilePath:
+        """The folder, relative to the source's root; empty for everything."""
+
+    @_builtins.property
+    def gone_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when the source is gone; absent while it is there."""
+
+    @_builtins.property
+    def next_try(self) -> _timestamp_pb2.Timestamp:
+        """When it is tried next; absent while it is there."""
+
+    def __init__(
+        self,
+        *,
+        folder: Global___FilePath | None = ...,
+        text: _builtins.str = ...,
+        gone_since: _timestamp_pb2.Timestamp | None = ...,
+        next_try: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder", "gone_since", b"gone_since", "next_try", b"next_try"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder", "gone_since", b"gone_since", "next_try", b"next_try", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Job: _TypeAlias = Job  # noqa: Y015
+Global___JobActivity: _TypeAlias = JobActivity  # noqa: Y015
+
+@_typing.final
+class PreviewedFile(_message.Message):
+    """A file, or a folder that cannot be listed, and what a sync would do with it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    size_bytes: _builtins.int
+    """Its size; 0 where it was not looked at."""
+    decision: Global___PreviewDecision.ValueType
+    """What a sync would do."""
+    reason: _builtins.str
+    """Why, for people, such as `new` or `matches excluded_patterns`."""
+    @_builtins.property
+    def path(self) -> Global___FilePath:
+        """Relative to the source's root."""
+
+    def __init__(
+        self,
+        *,
+        path: Global___FilePath | None = ...,
+        size_bytes: _builtins.int = ...,
+        decision: Global___PreviewDecision.ValueType = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["path", b"path"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "path", b"path", "reason", b"reason", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewedFile: _TypeAlias = PreviewedFile  # noqa: Y015
+
+@_typing.final
+class PreviewedFiles(_message.Message):
+    """Some files of a preview."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewedFile]:
+        """In the order in which they were found."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[Global___PreviewedFile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewedFiles: _TypeAlias = PreviewedFiles  # noqa: Y015
+
+@_typing.final
+class PreviewSummary(_message.Message):
+    """What a preview came to. Files that have not changed are counted, though not every one of them is listed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_TO_TAKE_FIELD_NUMBER: _builtins.int
+    BYTES_TO_TAKE_FIELD_NUMBER: _builtins.int
+    FILES_UNCHANGED_FIELD_NUMBER: _builtins.int
+    FILES_FILTERED_FIELD_NUMBER: _builtins.int
+    FILES_UNSETTLED_FIELD_NUMBER: _builtins.int
+    FILES_CULLED_FIELD_NUMBER: _builtins.int
+    FILES_UNREADABLE_FIELD_NUMBER: _builtins.int
+    FILES_VANISHED_FIELD_NUMBER: _builtins.int
+    files_to_take: _builtins.int
+    """Files that would be taken."""
+    bytes_to_take: _builtins.int
+    """Bytes of `files_to_take`."""
+    files_unchanged: _builtins.int
+    """Files that were taken and have not changed."""
+    files_filtered: _builtins.int
+    """Files that are no results."""
+    files_unsettled: _builtins.int
+    """Files that are left for later."""
+    files_culled: _builtins.int
+    """Files that their owner deleted in the library."""
+    files_unreadable: _builtins.int
+    """Files and folders that cannot be read."""
+    files_vanished: _builtins.int
+    """Files that were taken and are no longer at the source; they stay in the library."""
+    def __init__(
+        self,
+        *,
+        files_to_take: _builtins.int = ...,
+        bytes_to_take: _builtins.int = ...,
+        files_unchanged: _builtins.int = ...,
+        files_filtered: _builtins.int = ...,
+        files_unsettled: _builtins.int = ...,
+        files_culled: _builtins.int = ...,
+        files_unreadable: _builtins.int = ...,
+        files_vanished: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_to_take", b"bytes_to_take", "files_culled", b"files_culled", "files_filtered", b"files_filtered", "files_to_take", b"files_to_take", "files_unchanged", b"files_unchanged", "files_unreadable", b"files_unreadable", "files_unsettled", b"files_unsettled", "files_vanished", b"files_vanished"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewSummary: _TypeAlias = PreviewSummary  # noqa: Y015
 
 @_typing.final
 class FolderProgress(_message.Message):
