@@ -50,6 +50,7 @@ class Reason(enum.StrEnum):
     LIBRARY_MARKER_MISMATCH = "LIBRARY_MARKER_MISMATCH"
     LIBRARY_NOT_MOUNTED = "LIBRARY_NOT_MOUNTED"
     LIBRARY_NO_SPACE = "LIBRARY_NO_SPACE"
+    LIBRARY_RESERVE = "LIBRARY_RESERVE"
     LIBRARY_IN_DATA_FOLDER = "LIBRARY_IN_DATA_FOLDER"
     LIBRARY_IO = "LIBRARY_IO"
     # One file.
@@ -127,6 +128,9 @@ CATALOG: Mapping[Reason, CatalogEntry] = {
     Reason.LIBRARY_MARKER_MISMATCH: CatalogEntry("FAILED_PRECONDITION", _LIBRARY),
     Reason.LIBRARY_NOT_MOUNTED: CatalogEntry("FAILED_PRECONDITION", _LIBRARY),
     Reason.LIBRARY_NO_SPACE: CatalogEntry("FAILED_PRECONDITION", _LIBRARY, "Free some space and run the same command again."),
+    Reason.LIBRARY_RESERVE: CatalogEntry(
+        "FAILED_PRECONDITION", _LIBRARY, "Free some space and run the same command again, or set a smaller min_free_space_gb."
+    ),
     Reason.LIBRARY_IN_DATA_FOLDER: CatalogEntry("INVALID_ARGUMENT", _LIBRARY, "Choose a destination outside the data folder."),
     Reason.LIBRARY_IO: CatalogEntry("FAILED_PRECONDITION", _LIBRARY, "Check the disk or the network mount."),
     Reason.FILE_UNREADABLE: CatalogEntry("FAILED_PRECONDITION", _FILE, "Make it readable for the login user at the source."),
