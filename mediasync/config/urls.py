@@ -75,7 +75,7 @@ def parse_source_url(url: str, source_type: SourceType | None = None, folder: st
     place = parse_place(url, folder)
     kind, wrong = type_of(place, source_type)
     if wrong:
-        raise _wrong(url, f"{_shown(url)}: {wrong}")
+        raise _wrong(url, f"{_shown(url)} {wrong}")
     return SourceSpec(place.connection, place.root, kind)
 
 
@@ -84,7 +84,7 @@ def type_of(place: Place, source_type: SourceType | None) -> tuple[SourceType, s
     own = _TYPES[type(place.connection)]
     kind = source_type or own
     if kind in PLAIN_TYPES and kind is not own:
-        return own, f"this is no source of type {kind}, but of type {own}"
+        return own, f"is no source of type {kind}, but of type {own}"
     if not place.root and not PROFILES[kind].roots:
         where = "host" if own is SourceType.SSH else "container"
         scheme = "ssh" if own is SourceType.SSH else "docker"

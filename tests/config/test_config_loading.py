@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 
 from mediasync.config import Configuration, Subscriber, load, locate
-from mediasync.model import SourceSpec, SourceType, SshConnection, SyncOptions
+from mediasync.errors import MediasyncError, Reason
+from mediasync.model import (
+    DockerConnection,
+    Duplicates,
+    Durability,
+    Engine,
+    FollowSymlinks,
+    LocalConnection,
+    SourceSpec,
+    SourceType,
+    SshConnection,
+    SyncOptions,
+)
+from mediasync.sources.secrets import Secrets, secrets_of
 from tests.fixtures.configuration import Configured, Refused
 
 OLDER_FORM = """
@@ -63,8 +76,8 @@ def test_the_older_single_form_is_a_source_called_default(configured: Configured
     assert spec.dest_path == "/media"
     assert spec.folders == (b"txt2img-images", b"img2img-images", b"WAN")
     assert spec.options.parallel_transfers == 3
+    assert spec.options.bandwidth_limit_mbps == 100
     assert configuration.not_yet == (
-        "sync.bandwidth_limit_mbps",
         "sync.generate_xmp",
         "sync.calculate_hashes",
         "sync.cleanup.enabled",
@@ -96,14 +109,69 @@ def test_every_option_of_a_source_reaches_its_spec(configured: Configured) -> No
             full_scan: True
             settle_seconds: 0
             incomplete_after_seconds: 60
+            engine: rsync
+            compress: true
+            newest_first: true
+            restore: true
+            watch: true
+            bandwidth_limit_mbps: 20.5
+            bandwidth_timetable: ["08:00-18:00 20mbit", "22:00-06:00 off"]
+            follow_symlinks: files
+            min_size_bytes: 1
+            max_size_bytes: 2000
+            min_age_minutes: 3
+            max_age_days: 4
+            allowed_extensions: [png, .jpg]
+            include_patterns: "2026-*/"
+            excluded_patterns: ["*.txt", "!keep.txt"]
+            temporary_suffixes: [.half]
+            rewritten_patterns: []
+            duplicates: hardlink
+            durability: fast
+            min_free_space_gb: 0.5
+            file_mode: "0640"
+            dir_mode: 750
+            owner: ann
+            group: 1000
         """
     ).sources["any"]
     assert spec.source == SourceSpec(
-        SshConnection("fe80::1", 22, "no", ("/k/one", "/k/two"), ("/k/hosts",), True), b"~/a b", SourceType.SSH, "any"
+        SshConnection("fe80::1", 22, "no", ("/k/one", "/k/two"), ("/k/hosts",), True), b"~/a b", SourceType.SSH, "any", Engine.RSYNC, True
     )
     assert spec.folders == (b"2024", b"x/y", b"it's")
     assert spec.dest_path == "/media/any"
-    assert spec.options == SyncOptions(16, 0, 0.5, False, True, True, 0.0, 60.0)
+    assert spec.options == SyncOptions(
+        16,
+        0,
+        0.5,
+        False,
+        True,
+        True,
+        0.0,
+        60.0,
+        newest_first=True,
+        restore=True,
+        watch=True,
+        bandwidth_limit_mbps=20.5,
+        bandwidth_timetable=("08:00-18:00 20mbit", "22:00-06:00 off"),
+        follow_symlinks=FollowSymlinks.FILES,
+        min_size_bytes=1,
+        max_size_bytes=2000,
+        min_age_minutes=3,
+        max_age_days=4,
+        allowed_extensions=("png", ".jpg"),
+        include_patterns=("2026-*/",),
+        excluded_patterns=("*.txt", "!keep.txt"),
+        temporary_suffixes=(".half",),
+        rewritten_patterns=(),
+        duplicates=Duplicates.HARDLINK,
+        durability=Durability.FAST,
+        min_free_space_gb=0.5,
+        file_mode="0640",
+        dir_mode="750",
+        owner="ann",
+        group="1000",
+    )
 
 
 def test_options_below_sync_are_every_sources_defaults_and_its_own_come_first(configured: Configured) -> None:
@@ -146,7 +214,7 @@ def test_relative_paths_start_at_the_files_folder_and_a_tilde_is_home(
     configuration = configured('media_base: library\nlog_base: "~/logs"\nsources: {a: {type: forge, host: h, identity_file: keys/a}}')
     assert configuration.media_base == tmp_path / "library"
     assert configuration.log_base == Path("/home/ann/logs")
-    assert configuration.sources["a"].source.connection.identity_files == (f"{tmp_path}/keys/a",)
+    assert configuration.sources["a"].source.connection == SshConnection("h", identity_files=(f"{tmp_path}/keys/a",))
 
 
 def test_a_remote_name_that_is_no_utf_8_is_written_as_surrogate_escapes(configured: Configured) -> None:
@@ -187,24 +255,16 @@ def test_anchors_and_merge_keys_work_and_own_keys_come_first(configured: Configu
           c: {<<: [{port: 3}, *a]}
         """
     ).sources
-    connections = [(spec.source.connection.host, spec.source.connection.port) for spec in sources.values()]
-    assert connections == [("one", 1), ("two", 1), ("one", 3)]
+    connections = [spec.source.connection for spec in sources.values()]
+    assert connections == [SshConnection("one", 1), SshConnection("two", 1), SshConnection("one", 3)]
 
 
 @pytest.mark.parametrize(
     ("key", "today", "later"),
     [
-        ("bandwidth_limit_mbps", "0", "100"),
         ("generate_xmp", "false", "true"),
         ("calculate_hashes", "true", "false"),
-        ("watch", "no", "yes"),
-        ("engine", "agent", "rsync"),
-        ("durability", "full", "fast"),
-        ("duplicates", "keep", "hardlink"),
-        ("follow_symlinks", "none", "files"),
         ("enable_cleanup", "false", "true"),
-        ("allowed_extensions", "[]", "[png]"),
-        ("min_size_bytes", "0", "1"),
     ],
 )
 def test_an_option_for_later_is_in_force_only_where_it_asks_for_what_is_done_anyway(
@@ -247,7 +307,81 @@ def test_a_secret_is_masked_wherever_the_configuration_is_shown(configured: Conf
     shown = repr(configuration)
     assert not [word for word in ("from-file", "from-environment", "p4ss") if word in shown]
     assert shown.count("********") == 3
-    assert set(configuration.not_yet) == {"sources.a.password", "sources.b.password_file", "ingest.connection_string"}
+    assert configuration.not_yet == ("ingest.connection_string",)
+
+
+def test_a_source_can_be_written_as_a_url(configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    sources = configured(
+        """
+        sources:
+          host: {url: ssh://ann@h:2222/x, identity_file: /k}
+          rented: {type: vastai, url: ssh://h}
+          box: {url: docker://box/app/outputs, engine: archive}
+          forge: {type: forge, url: "docker://service:ai:forge", docker_host: ssh://nas}
+          found: {url: "docker://nas@label:role=gen", path: ~/out}
+          near: {url: ./out}
+          home: {url: ~/out/}
+          disk: {type: local, path: /mnt/out}
+          file: {url: file:///mnt/a%20b}
+        """
+    ).sources
+    assert {name: (spec.source.connection, spec.source.root, spec.source.type) for name, spec in sources.items()} == {
+        "host": (SshConnection("h", 2222, "ann", ("/k",)), b"/x", SourceType.SSH),
+        "rented": (SshConnection("h"), b"", SourceType.VASTAI),
+        "box": (DockerConnection("box"), b"/app/outputs", SourceType.DOCKER),
+        "forge": (DockerConnection("service:ai:forge", "", "ssh://nas"), b"", SourceType.FORGE),
+        "found": (DockerConnection("label:role=gen", "nas"), b"~/out", SourceType.DOCKER),
+        "near": (LocalConnection(), f"{tmp_path}/out".encode(), SourceType.LOCAL),
+        "home": (LocalConnection(), b"/home/ann/out", SourceType.LOCAL),
+        "disk": (LocalConnection(), b"/mnt/out", SourceType.LOCAL),
+        "file": (LocalConnection(), b"/mnt/a b", SourceType.LOCAL),
+    }
+    assert sources["box"].source.engine is Engine.ARCHIVE
+
+
+def test_the_engine_below_sync_is_every_sources_unless_its_own(configured: Configured) -> None:
+    configuration = configured(
+        "sync: {engine: sftp, compress: true}\nsources: {a: {type: forge, host: h}, b: {url: docker://c/x, engine: auto, compress: no}}"
+    )
+    chosen = {name: (spec.source.engine, spec.source.compress) for name, spec in configuration.sources.items()}
+    assert chosen == {"a": (Engine.SFTP, True), "b": (Engine.AUTO, False)}
+    assert origin(configuration, "sources.a.engine") == "sync.engine"
+
+
+def test_a_secret_reaches_the_login_and_no_spec(configured: Configured, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from-file\n")
+    environ = {"PW": "from-environment"}
+    text = """
+        sources:
+          a: {type: forge, host: h, port: 1, password: "${PW}", passphrase: both}
+          b: {type: forge, host: h, password_file: secret}
+        """
+    configuration = configured(text, environ)
+    a, b = (configuration.sources[name].source for name in "ab")
+    assert "from-environment" not in repr(configuration)
+    assert b.connection == SshConnection("h", password_file=f"{tmp_path}/secret")
+    given = {**environ, "MEDIASYNC_CONFIG": str(tmp_path / "config.yaml"), "MEDIASYNC_SSH_PASSWORD": "of the environment"}
+    assert secrets_of(a, given) == Secrets("from-environment", "both")
+    assert secrets_of(b, given) == Secrets("from-file", "")
+    assert "from" not in repr(secrets_of(a, given))
+    assert secrets_of(SourceSpec(SshConnection("h")), given) == Secrets("of the environment", "")
+    assert secrets_of(SourceSpec(LocalConnection()), given) == Secrets()
+
+
+def test_a_written_password_is_only_for_the_host_that_stands_beside_it(configured: Configured, tmp_path: Path) -> None:
+    configured("sources: {a: {type: forge, host: h, password: p4ss}}")
+    given = {"MEDIASYNC_CONFIG": str(tmp_path / "config.yaml"), "MEDIASYNC_SSH_PASSWORD": "x"}
+    for other in (SshConnection("evil"), SshConnection("h", 23), SshConnection("h", user="eve")):
+        assert secrets_of(SourceSpec(other, name="a"), given) == Secrets()
+    assert secrets_of(SourceSpec(SshConnection("h"), name="a"), given) == Secrets("p4ss")
+    assert secrets_of(SourceSpec(SshConnection("h"), name="added"), given) == Secrets()
+
+
+def test_a_file_that_holds_no_secret_is_told_when_it_is_used(tmp_path: Path) -> None:
+    with pytest.raises(MediasyncError, match="cannot be read: No such file") as caught:
+        secrets_of(SourceSpec(SshConnection("h", password_file=str(tmp_path / "none"))), {})
+    assert caught.value.reason is Reason.AUTHENTICATION_FAILED
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ MISTAKES = [
     (
         "sources:\n  a:\n    host:\n    path: /x",
         "sources.a.host",
-        "line 3: expected a host name, an address or an alias of ~/.ssh/config, found nothing",
+        "line 3: missing; it is needed here, or a `url`",
     ),
     (
         "sources:\n  a: {host: -oProxyCommand=x, path: /x}",
@@ -64,7 +64,7 @@ MISTAKES = [
     (
         "sources:\n  a: {host: x, type: forg}",
         "sources.a.type",
-        'line 2: expected one of ssh, forge, comfyui, vastai, found "forg"; did you mean `forge`?',
+        'line 2: expected one of ssh, docker, local, forge, comfyui, vastai, found "forg"; did you mean `forge`?',
     ),
     ("sources:\n  a: {host: x, path: /x, prot: 22}", "sources.a.prot", "line 2: unknown key; did you mean `port`?"),
     ("sources:\n  a: {host: x, path: /x, hostname: y}", "sources.a.hostname", "line 2: unknown key; did you mean `host`?"),
@@ -89,6 +89,47 @@ MISTAKES = [
         "sources.a.password_file",
         "line 2: says the same as `password` in the same place; keep one of them",
     ),
+    ("sources:\n  a: {host: x, url: ssh://y/z}", "sources.a.host", "line 2: belongs into `url`, which stands in the same place"),
+    ("sources:\n  a: {path: /x, url: ssh://y/z}", "sources.a.path", "line 2: `url` has a path already; keep one of them"),
+    ("sources:\n  a: {url: ssh://y}", "sources.a.url", "line 2: has no path; write the folder that holds the pictures behind the host"),
+    (
+        "sources:\n  a: {type: docker, path: /x}",
+        "sources.a",
+        "line 2: `url` is missing; a container is written `url: docker://container/path`",
+    ),
+    ("sources:\n  a: {type: local}", "sources.a", "line 2: `path` is missing; a source of type local has no folder of its own"),
+    ("sources:\n  a: {type: local, path: /x, host: h}", "sources.a.host", "line 2: is for sources that are reached over SSH"),
+    ("sources:\n  a: {type: ssh, url: docker://c/x}", "sources.a.url", "line 2: is no source of type ssh, but of type docker"),
+    ("sources:\n  a: {url: docker://c/x, known_hosts: k}", "sources.a.known_hosts", "line 2: is for sources that are reached over SSH"),
+    (
+        "sources:\n  a: {host: h, path: /x, docker_host: tcp://d}",
+        "sources.a.docker_host",
+        "line 2: is for containers, as in `url: docker://",
+    ),
+    (
+        "sources:\n  a: {url: docker://n@c/x, docker_host: ssh://d}",
+        "sources.a.docker_host",
+        "line 2: the context n of `url` says which engine",
+    ),
+    (
+        "sources:\n  a: {url: docker://c/x, docker_host: nas}",
+        "sources.a.docker_host",
+        "line 2: expected the address of a Docker engine: unix://",
+    ),
+    ("sources:\n  a: {url: docker://c c/x}", "sources.a.url", "'c c' cannot be a container's name"),
+    (
+        "sources:\n  a: {url: docker://c/x, engine: rsync}",
+        "sources.a.engine",
+        "line 2: `rsync` is no engine for this source; expected one of auto, agent, archive",
+    ),
+    (
+        "sync: {engine: rsync}\nsources:\n  a: {url: docker://c/x}",
+        "sync.engine",
+        "line 1: `rsync` is no engine for the source of sources.a; expected one of auto, agent, archive",
+    ),
+    ("sync: {excluded_patterns: ['[']}", "sync.excluded_patterns[1]", "line 1: '[' is no pattern: a `[` has no `]`"),
+    ("sync: {bandwidth_timetable: 8-18}", "sync.bandwidth_timetable[1]", "expected a line such as `08:00-18:00 20mbit`"),
+    ("sync: {allowed_extensions: [a/b]}", "sync.allowed_extensions[1]", "expected an extension such as png"),
     (
         'sources:\n  "a b": {host: x, path: /x}',
         "sources.a b",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mediasync.config import is_url, parse_source_url
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import SourceSpec, SourceType, SshConnection
+from mediasync.model import DockerConnection, LocalConnection, SourceSpec, SourceType, SshConnection
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,32 @@ def test_a_type_with_folders_of_its_own_needs_no_path_and_what_it_brings_stays_o
         ("ssh://h/~bob/x", "write the other one's path in full"),
         ("ssh://h/\ud800", "holds a character that no file name can have"),
         ("shh://h/x", "unknown kind of source `shh://`; expected ssh://[user@]host[:port]/path; did you mean `ssh`?"),
-        ("docker://c/x", "containers are reached over SSH in this version"),
-        ("file:///x", "local folders are not read in this version"),
+        (
+            "docker://c",
+            "has no path; write the folder that holds the pictures behind the container, as in docker://[context@]container/path",
+        ),
+        ("docker:///x", "names no container"),
+        ("docker://-c/x", "'-c' cannot be a container's name"),
+        ("docker://a b/x", "'a b' cannot be a container's name"),
+        ("docker://labl:a=b/x", "cannot be a container's name; did you mean `label`?"),
+        ("docker://label:/x", "a container is found by its label as label:KEY=VALUE"),
+        ("docker://service:a:b:c/x", "a compose service is written service:NAME or service:PROJECT:NAME"),
+        ("docker://a b@c/x", "'a b' cannot be a Docker context; `docker context ls` shows those there are"),
+        ("docker://label:a=%/x", "a percent sign in a label is written %25"),
+        ("docker://c/~bob/x", "write the other one's path in full"),
+        ("docker:c/x", "did you mean `docker://c/x`?"),
+        ("label:a=b/x", "did you mean `docker://label:a=b/x`?"),
+        ("file://nas/x", "file://nas/x: a folder of this machine is written file:///path, with three slashes, or just /path"),
+        ("file:///a%00b", "a path cannot hold %00"),
+        ("file:/x", "did you mean `file:///x`?"),
+        ("~no-such-user-here/x", "there is no such user's home folder here"),
+        ("./a\0b", "a path cannot hold a NUL character"),
         ("me@h:pics", "did you mean `ssh://me@h/~/pics`?"),
         ("h:/srv/x", "did you mean `ssh://h/srv/x`?"),
         ("h:2222/x", "did you mean `ssh://h:2222/x`?"),
         ("ssh:/h/x", "did you mean `ssh://h/x`?"),
         ("ssh:h/x", "did you mean `ssh://h/x`?"),
         ("me@h", "me@h is not a source; expected ssh://[user@]host[:port]/path"),
-        ("/srv/x", "/srv/x is not a source; expected ssh://[user@]host[:port]/path; local folders are not read in this version"),
         ("", " is not a source"),
     ],
 )
@@ -90,7 +107,69 @@ def test_a_url_that_cannot_be_read_says_how_to_write_it(url: str, said: str) -> 
     assert caught.value.fields[0].field == "source"
 
 
-@pytest.mark.parametrize("url", ["ssh://u:s3cret@h/x", "ssh://u:s3cret@[::1/x", "sftp://u:s3cret@h/x", "ssh://u:s3cret@@h/x"])
+@pytest.mark.parametrize(
+    ("url", "container", "context", "root"),
+    [
+        ("docker://forge/app/outputs", "forge", "", b"/app/outputs"),
+        ("Docker://nas@forge/~/out/", "forge", "nas", b"~/out"),
+        ("docker://4f3c2a/caf%E9", "4f3c2a", "", b"/caf\xe9"),
+        ("docker://label:com.example.role=gen/x", "label:com.example.role=gen", "", b"/x"),
+        ("docker://nas@label:role=a%2Fb@c%25/x", "label:role=a/b@c%", "nas", b"/x"),
+        ("docker://label:role=a@b/x", "label:role=a@b", "", b"/x"),
+        ("docker://label:role/x", "label:role", "", b"/x"),
+        ("docker://service:comfyui/x", "service:comfyui", "", b"/x"),
+        ("docker://service:ai:comfyui/x", "service:ai:comfyui", "", b"/x"),
+    ],
+)
+def test_a_url_of_a_container_is_read(url: str, container: str, context: str, root: bytes) -> None:
+    assert parse_source_url(url) == SourceSpec(DockerConnection(container, context), root, SourceType.DOCKER)
+
+
+def test_a_container_whose_type_has_folders_of_its_own_needs_no_path() -> None:
+    assert parse_source_url("docker://forge", SourceType.FORGE) == SourceSpec(DockerConnection("forge"), b"", SourceType.FORGE)
+
+
+@pytest.mark.parametrize(
+    ("url", "root"),
+    [
+        ("/mnt/out/", b"/mnt/out"),
+        ("//mnt//out", b"/mnt/out"),
+        ("/", b"/"),
+        ("/100%/a b", b"/100%/a b"),
+        ("/caf\udce9", b"/caf\xe9"),
+        ("./out", b"/work/place/out"),
+        ("../out", b"/work/out"),
+        (".", b"/work/place"),
+        ("~/out", b"/home/ann/out"),
+        ("~", b"/home/ann"),
+        ("file:///mnt/a%20b", b"/mnt/a b"),
+        ("file://localhost/mnt", b"/mnt"),
+        ("file:///~/x", b"/~/x"),
+        ("FILE:///", b"/"),
+    ],
+)
+def test_a_folder_of_this_machine_is_read(url: str, root: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert parse_source_url(url, folder="/work/place") == SourceSpec(LocalConnection(), root, SourceType.LOCAL)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "said"),
+    [
+        ("docker://c/x", SourceType.SSH, "docker://c/x is no source of type ssh, but of type docker"),
+        ("ssh://h/x", SourceType.LOCAL, "ssh://h/x is no source of type local, but of type ssh"),
+        ("/x", SourceType.DOCKER, "/x is no source of type docker, but of type local"),
+    ],
+)
+def test_a_type_that_is_another_way_there_is_refused(url: str, kind: SourceType, said: str) -> None:
+    with pytest.raises(MediasyncError) as caught:
+        parse_source_url(url, kind)
+    assert caught.value.message == said
+
+
+@pytest.mark.parametrize(
+    "url", ["docker://u:s3cret@h/x", "ssh://u:s3cret@h/x", "ssh://u:s3cret@[::1/x", "sftp://u:s3cret@h/x", "ssh://u:s3cret@@h/x"]
+)
 def test_a_password_in_a_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(MediasyncError) as caught:
         parse_source_url(url)
@@ -99,7 +178,17 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "url"),
-    [("ssh://h/x", True), ("h:x", True), ("/x", True), ("./x", True), ("me@h", True), ("forge", False), ("my.forge-1", False)],
+    [
+        ("ssh://h/x", True),
+        ("h:x", True),
+        ("/x", True),
+        ("./x", True),
+        (".", True),
+        ("~", True),
+        ("me@h", True),
+        ("forge", False),
+        ("my.forge-1", False),
+    ],
 )
 def test_a_url_is_told_from_a_name(text: str, url: bool) -> None:
     assert is_url(text) is url
@@ -107,7 +196,7 @@ def test_a_url_is_told_from_a_name(text: str, url: bool) -> None:
 
 @given(st.text())
 def test_any_text_is_a_source_or_one_error(text: str) -> None:
-    for url in (text, "ssh://" + text, "ssh://h/" + text):
+    for url in (text, "ssh://" + text, "ssh://h/" + text, "docker://" + text, "file://" + text, "./" + text):
         try:
             parse_source_url(url)
         except MediasyncError as error:

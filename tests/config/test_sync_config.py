@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,19 @@ import mediasync
 from mediasync import SyncConfig
 from mediasync.config import NotInForceWarning
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import SourceSpec, SourceType, SshConnection, SyncOptions, SyncSpec
+from mediasync.model import (
+    DockerConnection,
+    Duplicates,
+    Durability,
+    Engine,
+    FollowSymlinks,
+    LocalConnection,
+    SourceSpec,
+    SourceType,
+    SshConnection,
+    SyncOptions,
+    SyncSpec,
+)
 
 
 def test_the_names_people_know_are_there_with_their_defaults() -> None:
@@ -21,6 +34,10 @@ def test_the_names_people_know_are_there_with_their_defaults() -> None:
     assert config.model_dump() == {
         "source_type": SourceType.FORGE,
         "source_host": "h",
+        "source_url": "",
+        "docker_host": "",
+        "engine": Engine.AUTO,
+        "compress": False,
         "source_port": None,
         "source_user": None,
         "source_path": "",
@@ -28,6 +45,30 @@ def test_the_names_people_know_are_there_with_their_defaults() -> None:
         "folders": (),
         "parallel_transfers": 3,
         "bandwidth_limit_mbps": None,
+        "bandwidth_timetable": (),
+        "newest_first": False,
+        "restore": False,
+        "watch": False,
+        "full_scan": False,
+        "settle_seconds": 2,
+        "incomplete_after_seconds": 3600,
+        "follow_symlinks": FollowSymlinks.NONE,
+        "min_size_bytes": 0,
+        "max_size_bytes": 0,
+        "min_age_minutes": 0,
+        "max_age_days": 0,
+        "allowed_extensions": (),
+        "include_patterns": (),
+        "excluded_patterns": (),
+        "temporary_suffixes": (),
+        "rewritten_patterns": ("log.html", "log.csv"),
+        "duplicates": Duplicates.KEEP,
+        "durability": Durability.FULL,
+        "min_free_space_gb": 1,
+        "file_mode": "",
+        "dir_mode": "",
+        "owner": "",
+        "group": "",
         "enable_cleanup": False,
         "cleanup_age_hours": 24,
         "cleanup_dry_run": False,
@@ -38,6 +79,8 @@ def test_the_names_people_know_are_there_with_their_defaults() -> None:
         "retry_delay_seconds": 5,
         "verify_transfers": False,
         "identity_file": (),
+        "password_file": "",
+        "passphrase_file": "",
         "known_hosts": (),
         "accept_new_host_key": False,
     }
@@ -75,6 +118,52 @@ def test_it_becomes_a_spec_with_every_value_in_its_place(monkeypatch: pytest.Mon
     )
 
 
+def test_every_option_of_a_sync_has_its_field() -> None:
+    options = SyncOptions(
+        watch=True,
+        bandwidth_limit_mbps=20,
+        bandwidth_timetable=("08:00-18:00 20mbit",),
+        follow_symlinks=FollowSymlinks.ALL,
+        excluded_patterns=("*.txt",),
+        allowed_extensions=("png",),
+        duplicates=Duplicates.SKIP,
+        durability=Durability.FAST,
+        file_mode="0640",
+    )
+    given = {option.name: getattr(options, option.name) for option in fields(SyncOptions)}
+    assert SyncConfig(source_type="forge", source_host="h", dest_path="/d", **given).to_spec().options == options
+
+
+def test_a_source_can_be_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    box = SyncConfig(source_url="docker://comfy", source_type="comfyui", docker_host="tcp://nas:2376", engine="archive", dest_path="/d")
+    assert box.to_spec().source == SourceSpec(
+        DockerConnection("comfy", "", "tcp://nas:2376"), b"", SourceType.COMFYUI, engine=Engine.ARCHIVE
+    )
+    near = SyncConfig(source_url="./out", dest_path="/d")
+    assert near.to_spec().source == SourceSpec(LocalConnection(), f"{tmp_path}/out".encode(), SourceType.LOCAL)
+    host = SyncConfig(source_url="ssh://ann@h:22/x", dest_path="/d", password_file="secret")
+    assert host.to_spec().source == SourceSpec(SshConnection("h", 22, "ann", password_file=f"{tmp_path}/secret"), b"/x")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "source_host is missing, or source_url"),
+        ({"source_url": "ssh://h/x", "source_host": "h"}, "source_host: source_url says that already"),
+        ({"source_url": "ssh://h/x", "source_path": "/y"}, "source_path: source_url has a path already"),
+        ({"source_url": "docker://c"}, "docker://c has no path"),
+        ({"source_url": "docker://c/x", "source_type": "ssh"}, "docker://c/x is no source of type ssh"),
+        ({"source_url": "docker://c/x", "engine": "sftp"}, "engine: sftp is none of auto, agent, archive"),
+        ({"source_url": "ssh://h/x", "docker_host": "tcp://d"}, "docker_host: is for containers"),
+        ({"source_url": "ssh://u:pw@h/x"}, "a password does not belong in a URL"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        SyncConfig(**options)
+
+
 def test_what_a_type_brings_stays_open_so_that_the_ssh_configuration_comes_before_it() -> None:
     spec = SyncConfig(source_type="vastai", source_host="h", dest_path="/d").to_spec()
     assert spec == SyncSpec(SourceSpec(SshConnection("h"), b"", SourceType.VASTAI), "/d", (), SyncOptions())
@@ -89,9 +178,7 @@ def test_without_a_destination_media_base_is_it_and_without_that_it_is_an_error(
     assert caught.value.fields[0].field == "dest_path"
 
 
-@pytest.mark.parametrize(
-    "options", [{"bandwidth_limit_mbps": 100}, {"enable_cleanup": True}, {"generate_xmp": True}, {"calculate_hashes": False}]
-)
+@pytest.mark.parametrize("options", [{"enable_cleanup": True}, {"generate_xmp": True}, {"calculate_hashes": False}])
 def test_an_option_that_is_not_in_force_is_kept_and_announced(options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.warns(NotInForceWarning, match=name) as caught:
@@ -109,7 +196,7 @@ def test_an_option_that_asks_for_what_is_done_anyway_is_not_announced() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("source_type", "forg", "Input should be 'ssh', 'forge', 'comfyui' or 'vastai'"),
+        ("source_type", "forg", "Input should be 'ssh', 'docker', 'local', 'forge', 'comfyui' or 'vastai'"),
         ("source_host", "-x", "expected a host name"),
         ("source_port", 0, "greater than or equal to 1"),
         ("source_user", "a b", "expected a login name"),
@@ -120,6 +207,9 @@ def test_an_option_that_asks_for_what_is_done_anyway_is_not_announced() -> None:
         ("parallel_transfers", 17, "less than or equal to 16"),
         ("bandwidth_limit_mbps", -1, "greater than or equal to 0"),
         ("retry_delay_seconds", float("nan"), "finite number"),
+        ("excluded_patterns", "[", "has no `]`"),
+        ("bandwidth_timetable", ["8-18"], "expected a line such as"),
+        ("file_mode", "rwx", "String should match pattern"),
         ("source_prot", 3, "Extra inputs are not permitted"),
     ],
 )

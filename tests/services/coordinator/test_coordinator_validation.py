@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import SourceSpec, SyncOptions, SyncSpec
+from mediasync.model import DockerConnection, Engine, LocalConnection, SourceSpec, SyncOptions, SyncSpec
 from services.coordinator import validation
 from tests.fixtures.coordinator import connection
 
@@ -78,10 +78,53 @@ def test_a_list_of_folders_is_bounded() -> None:
         (SyncOptions(retry_delay_seconds=-0.5), "retry_delay"),
         (SyncOptions(settle_seconds=1e9), "settle_time"),
         (SyncOptions(incomplete_after_seconds=-1), "incomplete_after"),
+        (SyncOptions(bandwidth_limit_mbps=-1), "bandwidth_limit_mbps"),
+        (SyncOptions(bandwidth_timetable=("08:00-18:00 20mbit", "8-18")), "bandwidth_timetable[1]"),
+        (SyncOptions(min_size_bytes=-1), "min_size_bytes"),
+        (SyncOptions(min_size_bytes=10, max_size_bytes=9), "max_size_bytes"),
+        (SyncOptions(min_age_minutes=float("nan")), "min_age_minutes"),
+        (SyncOptions(min_age_minutes=1441, max_age_days=1), "max_age_days"),
+        (SyncOptions(allowed_extensions=("png", "a/b")), "allowed_extensions[1]"),
+        (SyncOptions(include_patterns=("[",)), "include_patterns[0]"),
+        (SyncOptions(excluded_patterns=("ok", "../x")), "excluded_patterns[1]"),
+        (SyncOptions(rewritten_patterns=("",)), "rewritten_patterns[0]"),
+        (SyncOptions(temporary_suffixes=(".",)), "temporary_suffixes[0]"),
+        (SyncOptions(excluded_patterns=("x",) * 1001), "excluded_patterns"),
+        (SyncOptions(min_free_space_gb=-1), "min_free_space_gb"),
+        (SyncOptions(file_mode="rwx"), "file_mode"),
+        (SyncOptions(dir_mode="888"), "dir_mode"),
+        (SyncOptions(owner="-x"), "owner"),
+        (SyncOptions(group="a b"), "group"),
     ],
 )
 def test_options_have_to_be_in_their_ranges(options: SyncOptions, field: str) -> None:
     assert wrong(options=options) == [f"spec.options.{field}"]
+
+
+@pytest.mark.parametrize(
+    ("source", "field"),
+    [
+        (SourceSpec(DockerConnection(""), b"/x"), "docker.container"),
+        (SourceSpec(DockerConnection("-x"), b"/x"), "docker.container"),
+        (SourceSpec(DockerConnection("c", "a b"), b"/x"), "docker.context"),
+        (SourceSpec(DockerConnection("c", "", "nas"), b"/x"), "docker.engine_url"),
+        (SourceSpec(DockerConnection("c", "", "ssh://u:pw@h"), b"/x"), "docker.engine_url"),
+        (SourceSpec(DockerConnection("c", "nas", "tcp://nas:2376"), b"/x"), "docker.engine_url"),
+        (SourceSpec(LocalConnection(), b"out"), "root"),
+        (SourceSpec(LocalConnection(), b"/x", engine=Engine.RSYNC), "engine"),
+        (SourceSpec(DockerConnection("c"), b"/x", engine=Engine.SFTP), "engine"),
+        (SourceSpec(connection(), b"/x", engine=Engine.ARCHIVE), "engine"),
+        (SourceSpec(connection(password_file="secret"), b"/x"), "ssh.password_file"),
+    ],
+)
+def test_a_place_has_to_be_one_that_can_be_reached(source: SourceSpec, field: str) -> None:
+    assert wrong(source=source) == [f"spec.source.{field}"]
+
+
+def test_containers_and_folders_of_this_machine_are_accepted() -> None:
+    assert wrong(source=SourceSpec(DockerConnection("label:role=gen", "nas"), b"~/x", engine=Engine.ARCHIVE)) == []
+    assert wrong(source=SourceSpec(DockerConnection("service:ai:comfy", "", "tcp://nas:2376"))) == []
+    assert wrong(source=SourceSpec(LocalConnection(), b"/x")) == []
 
 
 def test_every_wrong_field_is_named_in_one_error() -> None:
