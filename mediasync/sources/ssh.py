@@ -16,6 +16,7 @@ from mediasync.profiles import PROFILES
 from mediasync.sources import hostkeys, shell, ssh_errors
 from mediasync.sources.agent.connection import AgentConnection, NamedFolders
 from mediasync.sources.channel import Launched, Receiver, Window
+from mediasync.sources.secrets import secrets_of
 from mediasync.sources.ssh_login import Gate, Login, Target
 
 PACKET_BYTES = 128 * 1024
@@ -28,7 +29,7 @@ class SshSource:
 
     def __init__(self, spec: SourceSpec, home: Path, window: Window, folders: Sequence[bytes] = ()) -> None:
         self._spec = spec
-        self._gate = Gate(home, PROFILES[spec.type])
+        self._gate = Gate(home, PROFILES[spec.type], lambda: secrets_of(spec))
         self._window = window
         self._folders = NamedFolders(folders)
 

@@ -1,28 +1,35 @@
-"""Logging in: ssh_config, jump hosts, host keys, and the user's keys.
+"""Logging in: ssh_config, jump hosts, host keys, and what is shown to be let in.
 
 What `~/.ssh/config` says is used as `ssh` would, except that nothing there weakens the check of the host's key:
-`StrictHostKeyChecking no` has no effect.
+`StrictHostKeyChecking no` has no effect. A source's password is for its own host: jump hosts on the way never get it. A passphrase
+opens keys here, also those that a jump host is shown.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 import asyncssh
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import HostKeyTrust, SshConnection
+from mediasync.model import SshConnection
 from mediasync.profiles import Profile
-from mediasync.sources import hostkeys, ssh_errors
+from mediasync.sources import hostkeys, ssh_errors, ssh_identities
 from mediasync.sources.hostkeys import Host, HostKeys
+from mediasync.sources.secrets import Secrets
+from mediasync.sources.ssh_client import Client
+from mediasync.sources.ssh_identities import Identities, Wish
 
 CONNECT_SECONDS = 15.0
 LOGIN_SECONDS = 30.0
-KEEPALIVE_SECONDS = 15.0
+# asyncssh asks after so many seconds of silence, `KEEPALIVE_TRIES` times, and gives up one interval after the last: a black hole is
+# noticed after (tries + 1) intervals, 27 s.
+KEEPALIVE_SECONDS = 9.0
 KEEPALIVE_TRIES = 2
 CLOSE_SECONDS = 2.0
 MAX_JUMPS = 8
@@ -51,6 +58,7 @@ class Target:
     jumps: str
     keys: HostKeys
     configured: frozenset[str]
+    identities: Wish = field(default_factory=Wish)
 
     @property
     def place(self) -> str:
@@ -81,11 +89,12 @@ class Login:
 
 
 class Gate:
-    """Decides about hosts: which keys they must show, and what is tried to log in."""
+    """Decides about hosts: which keys they must show, and what is tried to log in. `secrets` is called in a thread, once a login."""
 
-    def __init__(self, home: Path, profile: Profile) -> None:
+    def __init__(self, home: Path, profile: Profile, secrets: Callable[[], Secrets] = Secrets) -> None:
         self._home = home
         self._profile = profile
+        self._secrets = secrets
 
     async def resolve(self, spelled: SshConnection) -> Target:
         """Fills in what `~/.ssh/config` and the source's type say. Raises CONFIGURATION_INVALID for a config that cannot be read."""
@@ -94,9 +103,7 @@ class Gate:
                 config=(), host=spelled.host, port=spelled.port or (), username=spelled.user or (), client_keys=None, known_hosts=b""
             )
         except (ValueError, OSError) as error:
-            raise MediasyncError(
-                Reason.CONFIGURATION_INVALID, f"~/.ssh/config cannot be used: {ssh_errors.printable(error)}", "Correct the line."
-            ) from error
+            raise ssh_errors.config_unusable(error) from error
         config = options.config
         configured = frozenset(name for name in ("Port", "User", "HostKeyAlgorithms", "Ciphers") if config.get(name) is not None)
         port, user = options.port, options.username
@@ -108,7 +115,8 @@ class Gate:
             spelled = replace(spelled, user=user)
         jumps = options.tunnel if isinstance(options.tunnel, str) and options.tunnel.lower() != "none" else ""
         host = Host(options.host, port, options.host_key_alias or "")
-        return Target(spelled, host, user, jumps, self._host_keys(spelled, config), configured)
+        wish = _wish(spelled, cast("asyncssh.config.SSHConfig", config))
+        return Target(spelled, host, user, jumps, self._host_keys(spelled, config), configured, wish)
 
     def _host_keys(self, spelled: SshConnection, config: object) -> HostKeys:
         if spelled.known_hosts_files:
@@ -121,9 +129,10 @@ class Gate:
 
     async def log_in(self, target: Target, depth: int = 0) -> Login:
         """Connects, through jump hosts where there are some. Raises MediasyncError; nothing is left open then."""
+        secrets = await asyncio.to_thread(self._secrets)
         below = await self._jump(target, depth)
         try:
-            connection = await self._connect(target, below, _Client(target))
+            connection = await self._connect(target, below, Client(target, secrets.password), secrets.passphrase)
         except BaseException:
             if below is not None:
                 await below.close()
@@ -133,7 +142,7 @@ class Gate:
     async def ask_host_key(self, target: Target) -> asyncssh.SSHKey:
         """The key that the host shows; nobody is logged in."""
         below = await self._jump(target, 0)
-        client = _Client(target, only_ask=True)
+        client = Client(target, only_ask=True)
         try:
             connection = await self._connect(target, below, client)
         except MediasyncError:
@@ -164,7 +173,8 @@ class Gate:
                 if below is not None:
                     # Only the first hop's own ProxyJump counts: the others are reached from the one before.
                     hop_target = replace(hop_target, jumps="")
-                    connection = await self._connect(hop_target, below, _Client(hop_target))
+                    passphrase = (await asyncio.to_thread(self._secrets)).passphrase
+                    connection = await self._connect(hop_target, below, Client(hop_target), passphrase)
                     below = Login(connection, below, hop_target)
                 else:
                     below = await self._plain().log_in(hop_target, depth + 1)
@@ -175,29 +185,48 @@ class Gate:
         return below
 
     def _plain(self) -> Gate:
-        # A jump host has nothing of the container's type.
-        return Gate(self._home, Profile())
+        # A jump host has nothing of the container's type, and is not told its password.
+        return Gate(self._home, Profile(), lambda: replace(self._secrets(), password=""))
 
-    async def _connect(self, target: Target, below: Login | None, client: _Client) -> asyncssh.SSHClientConnection:
-        spelled = target.spelled
-        identities = await asyncio.to_thread(_readable, spelled.identity_files)
+    async def _connect(self, target: Target, below: Login | None, client: Client, passphrase: str = "") -> asyncssh.SSHClientConnection:
+        identities = Identities() if client.only_ask else await ssh_identities.gather(target.identities, passphrase, target.user)
+        try:
+            options = await self._options(target, client, identities)
+            # Said here and not among the options, or asyncssh would follow ssh_config's ProxyJump on its own.
+            tunnel = below.connection if below is not None else None
+            return await asyncssh.connect(target.spelled.host, target.host.port, tunnel=tunnel, options=options)
+        except asyncssh.HostKeyNotVerifiable as error:
+            raise client.refusal or ssh_errors.host_not_verified(target.host.known_as, error) from error
+        except asyncssh.PermissionDenied as error:
+            raise ssh_errors.not_let_in(target.host.name, target.host.port, target.user, client, identities) from error
+        except (OSError, asyncssh.Error) as error:
+            if client.refusal is not None:
+                raise client.refusal from error
+            if ssh_errors.too_many_tries(error):
+                raise ssh_errors.not_let_in(target.host.name, target.host.port, target.user, client, identities, cut=True) from error
+            raise ssh_errors.cannot_connect(error, target.host.name, target.host.port, CONNECT_SECONDS) from error
+        finally:
+            await identities.close()
+
+    async def _options(self, target: Target, client: Client, identities: Identities) -> asyncssh.SSHClientConnectionOptions:
         known = target.keys.known(target.host)
         trusted = target.keys.trusted(target.host)
         nothing_known: tuple[list[object], ...] = ([], [], [], [], [], [], [])
         arguments: dict[str, object] = {}
-        if identities:
-            # An encrypted one is still good for picking the same key from the agent.
-            arguments |= {"client_keys": identities, "ignore_encrypted": True}
         if "Ciphers" not in target.configured:
             arguments["encryption_algs"] = _CIPHERS
         if "HostKeyAlgorithms" not in target.configured:
             arguments["server_host_key_algs"] = _algorithms(known)
         try:
-            options = await asyncssh.SSHClientConnectionOptions.construct(
+            options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
                 config=(),
-                host=spelled.host,
+                host=target.spelled.host,
                 port=target.host.port,
                 username=target.user,
+                # Left to itself, asyncssh would load them in another order and fail at the first that does not open.
+                client_keys=list(identities.pairs) or None,
+                client_certs=[],
+                agent_path=None,
                 known_hosts=lambda host, addr, port: nothing_known if client.only_ask else trusted,
                 client_factory=lambda: client,
                 connect_timeout=CONNECT_SECONDS,
@@ -209,50 +238,9 @@ class Gate:
                 x11_forwarding=False,
                 **arguments,
             )
-        except asyncssh.KeyEncryptionError as error:
-            raise ssh_errors.key_unusable(str(error), "it is encrypted; add it to the agent with ssh-add") from error
-        except (asyncssh.KeyImportError, ValueError, OSError) as error:
-            raise ssh_errors.key_unusable(", ".join(identities) or "of ~/.ssh/config", str(error)) from error
-        try:
-            # Said here and not among the options, or asyncssh would follow ssh_config's ProxyJump on its own.
-            tunnel = below.connection if below is not None else None
-            return await asyncssh.connect(spelled.host, target.host.port, tunnel=tunnel, options=options)
-        except asyncssh.HostKeyNotVerifiable as error:
-            raise client.refusal or ssh_errors.cannot_connect(error, target.host.name, target.host.port, CONNECT_SECONDS) from error
-        except asyncssh.PermissionDenied as error:
-            tried = await _tried(options, identities)
-            raise ssh_errors.not_let_in(target.host.name, target.host.port, target.user, tried) from error
-        except (OSError, asyncssh.Error) as error:
-            if client.refusal is not None:
-                raise client.refusal from error
-            raise ssh_errors.cannot_connect(error, target.host.name, target.host.port, CONNECT_SECONDS) from error
-
-
-class _Client(asyncssh.SSHClient):
-    """Hears of a host key that is not on record."""
-
-    def __init__(self, target: Target, only_ask: bool = False) -> None:
-        self._target = target
-        self.only_ask = only_ask
-        self.shown: asyncssh.SSHKey | None = None
-        self.refusal: MediasyncError | None = None
-
-    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        self.shown = key
-        if self.only_ask:
-            return False
-        target = self._target
-        trust, known = target.keys.trust(target.host, key)
-        if trust is HostKeyTrust.CHANGED and known is not None:
-            self.refusal = hostkeys.changed(target.host, key, known)
-        elif trust is HostKeyTrust.UNKNOWN and target.spelled.accept_new_host_key:
-            try:
-                target.keys.remember(target.host, key)
-            except MediasyncError as error:
-                self.refusal = error
-        elif trust is HostKeyTrust.UNKNOWN:
-            self.refusal = hostkeys.unknown(target.host, key, target.spelled)
-        return self.refusal is None
+        except (ValueError, OSError) as error:
+            raise ssh_errors.config_unusable(error) from error
+        return options
 
 
 def _algorithms(known: Sequence[hostkeys.KnownKey]) -> list[str]:
@@ -278,28 +266,26 @@ def _parse_hop(hop: str, onward: SshConnection) -> SshConnection:
     )
 
 
-def _readable(files: Sequence[str]) -> list[str]:
-    paths = [str(Path(file).expanduser()) for file in files]
-    for path in paths:
-        try:
-            with open(path, "rb"):
-                pass
-        except OSError as error:
-            raise ssh_errors.key_unusable(path, error.strerror or str(error)) from error
-    return paths
+def _wish(spelled: SshConnection, config: asyncssh.config.SSHConfig) -> Wish:
+    """Where the source and ssh_config say that keys are."""
+    of_config = tuple(file for file in cast(Sequence[str], config.get("IdentityFile") or ()) if file.lower() != "none")
+    named = config.get("IdentityFile") is not None
+    files = spelled.identity_files or (of_config if named else ssh_identities.DEFAULT_FILES)
+    return Wish(
+        files,
+        bool(spelled.identity_files),
+        tuple(cast(Sequence[str], config.get("CertificateFile") or ())),
+        _agent_path(cast("str | None", config.get("IdentityAgent"))),
+        bool(config.get("IdentitiesOnly")),
+    )
 
 
-async def _tried(options: asyncssh.SSHClientConnectionOptions, identities: Sequence[str]) -> list[str]:
-    """The keys that were offered, for a message."""
-    tried = []
-    if options.agent_path:
-        try:
-            async with asyncssh.connect_agent(options.agent_path) as agent, asyncio.timeout(CLOSE_SECONDS):
-                tried += [f"{key.get_algorithm()} {key.get_comment() or '(no comment)'} (agent)" for key in await agent.get_keys()]
-        except (OSError, TimeoutError, asyncssh.Error):
-            pass
-    loaded = list(options.client_keys or ())
-    tried += [f"{pair.get_algorithm()} {pair.get_comment() or '(no comment)'}" for pair in loaded]
-    if identities and not loaded:
-        tried.extend(f"{file} (encrypted: add it to the agent with ssh-add)" for file in identities)
-    return [ssh_errors.printable(item) for item in tried]
+def _agent_path(configured: str | None) -> str:
+    variable = "SSH_AUTH_SOCK"
+    if configured is not None and configured.lower() == "none":
+        return ""
+    if configured is not None and configured.startswith("$"):
+        variable, configured = configured[1:].strip("{}"), None
+    if configured is None or configured == variable:
+        return os.environ.get(variable, "")
+    return str(Path(configured).expanduser())

@@ -508,7 +508,7 @@ async def test_nothing_is_left_at_the_far_side_when_a_read_is_cancelled(sshd: Ss
         async def batches() -> AsyncIterator[list[object]]:
             yield [want(found.files[b"x.bin"])]
 
-        async for _ in connection.read(batches(), lambda wanted: Sink()):  # type: ignore[arg-type]
+        async for _ in connection.read(batches(), lambda wanted, offset: Sink()):  # type: ignore[arg-type]
             pass
 
     task = asyncio.create_task(pull())
