@@ -67,6 +67,9 @@ class Reason(enum.StrEnum):
     RESUME_TOKEN_EXPIRED = "RESUME_TOKEN_EXPIRED"
     JOB_NOT_FOUND = "JOB_NOT_FOUND"
     SYNC_NOT_FOUND = "SYNC_NOT_FOUND"
+    JOB_ENDED = "JOB_ENDED"
+    JOB_NOT_ENDED = "JOB_NOT_ENDED"
+    NOTHING_FAILED = "NOTHING_FAILED"
     FILE_NOT_FOUND = "FILE_NOT_FOUND"
     SOURCE_NOT_FOUND = "SOURCE_NOT_FOUND"
     SOURCE_EXISTS = "SOURCE_EXISTS"
@@ -147,6 +150,9 @@ CATALOG: Mapping[Reason, CatalogEntry] = {
     Reason.RESUME_TOKEN_EXPIRED: CatalogEntry("OUT_OF_RANGE", _SERVICES, "Watch again without a token."),
     Reason.JOB_NOT_FOUND: CatalogEntry("NOT_FOUND", _USAGE, "`mediasync jobs list` shows the jobs there are."),
     Reason.SYNC_NOT_FOUND: CatalogEntry("NOT_FOUND", _USAGE, "`mediasync jobs list` shows the jobs there are."),
+    Reason.JOB_ENDED: CatalogEntry("FAILED_PRECONDITION", _USAGE, "`mediasync jobs retry JOB` starts a new one for what it did not bring."),
+    Reason.JOB_NOT_ENDED: CatalogEntry("FAILED_PRECONDITION", _USAGE, "Wait for its end, or cancel it first."),
+    Reason.NOTHING_FAILED: CatalogEntry("FAILED_PRECONDITION", _USAGE, "`mediasync sync` brings what is new since."),
     Reason.FILE_NOT_FOUND: CatalogEntry("NOT_FOUND", _USAGE, "`mediasync files list` shows the files there are."),
     Reason.SOURCE_NOT_FOUND: CatalogEntry("NOT_FOUND", _USAGE, "`mediasync sources list` shows the sources there are."),
     Reason.SOURCE_EXISTS: CatalogEntry("ALREADY_EXISTS", _USAGE, "Choose another name, or remove that one first."),

@@ -6,7 +6,7 @@ Protobuf messages stop at the servicers and the client; `mediasync.convert` turn
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.paths import display
@@ -282,8 +282,22 @@ class JobState(enum.StrEnum):
 
 
 @dataclass(frozen=True)
+class JobActivity:
+    """What the watch of one folder is at. Times are Unix seconds, 0 while the source is there."""
+
+    folder: bytes
+    text: str
+    gone_since: float = 0.0
+    next_try: float = 0.0
+
+
+@dataclass(frozen=True)
 class Job:
-    """A sync that was asked for, and what became of it. Times are Unix seconds; 0 before they are known."""
+    """A sync that was asked for, and what became of it. Times are Unix seconds; 0 before they are known.
+
+    `retry_of` is the job whose failures it takes. `limit_mbps`, 0 for none, counts in place of what the options say; None while they
+    count. `activities` are those of a watch that runs.
+    """
 
     job_id: str
     sync_id: str
@@ -294,6 +308,54 @@ class Job:
     end_time: float = 0.0
     summary: SyncSummary = field(default_factory=SyncSummary)
     problem: Problem | None = None
+    retry_of: str = ""
+    limit_mbps: float | None = None
+    activities: tuple[JobActivity, ...] = ()
+
+
+class PreviewDecision(enum.StrEnum):
+    """What a sync would do with a file."""
+
+    TAKE = "take"
+    """Take it: it is new or changed."""
+    UNCHANGED = "unchanged"
+    """Leave it: it was taken, and has not changed."""
+    FILTERED = "filtered"
+    """Leave it: it is no result."""
+    UNSETTLED = "unsettled"
+    """Leave it for later: it is still being written, or too young."""
+    CULLED = "culled"
+    """Leave it: its owner deleted it in the library."""
+    UNREADABLE = "unreadable"
+    """It cannot be listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewedFile:
+    """A file, or a folder that cannot be listed, and what a sync would do with it. `reason` says why, for people; `size_bytes` is 0 where
+    it was not looked at."""
+
+    path: bytes
+    size_bytes: int
+    decision: PreviewDecision
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class PreviewSummary:
+    """What a sync would do. Files that have not changed are counted, though not every one of them is listed."""
+
+    files_to_take: int = 0
+    bytes_to_take: int = 0
+    files_unchanged: int = 0
+    files_filtered: int = 0
+    files_unsettled: int = 0
+    files_culled: int = 0
+    files_unreadable: int = 0
+    files_vanished: int = 0
+
+    def __add__(self, other: PreviewSummary) -> PreviewSummary:
+        return PreviewSummary(*(getattr(self, item.name) + getattr(other, item.name) for item in fields(self)))
 
 
 class ProgressStatus(enum.StrEnum):
@@ -306,6 +368,8 @@ class ProgressStatus(enum.StrEnum):
     COMPLETE = "complete"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    PAUSED = "paused"
+    """Held; it goes on as what it was."""
 
     @property
     def terminal(self) -> bool:
@@ -357,7 +421,8 @@ class JobProgress:
 class JobProgressReport:
     """The job as a whole, as its coordinator knows it. Times are Unix seconds; 0 before they are known.
 
-    `errors` and `warnings` count the whole job, what its units reported included; they are known once it has ended.
+    `errors` and `warnings` count the whole job, what its units reported included; they are known once it has ended. `pause_changes`
+    counts how often it was paused or resumed: it is paused while that is odd.
     """
 
     job_id: str
@@ -369,6 +434,7 @@ class JobProgressReport:
     files_processed: int = 0
     errors: int = 0
     warnings: int = 0
+    pause_changes: int = 0
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,9 @@ def job_to_pb(job: model.Job) -> pb.Job:
         spec=spec_to_pb(job.spec),
         create_time=timestamp(job.create_time),
         summary=summary_to_pb(job.summary),
+        retry_of=job.retry_of,
+        limit_mbps=job.limit_mbps,
+        activities=[activity_to_pb(activity) for activity in job.activities],
     )
     if job.start_time:
         message.start_time.CopyFrom(timestamp(job.start_time))
@@ -130,4 +133,21 @@ def job_from_pb(message: pb.Job) -> model.Job:
         end_time=to_unix(message.end_time),
         summary=summary_from_pb(message.summary),
         problem=problem_from_pb(message.problem) if message.HasField("problem") else None,
+        retry_of=message.retry_of,
+        limit_mbps=message.limit_mbps if message.HasField("limit_mbps") else None,
+        activities=tuple(activity_from_pb(activity) for activity in message.activities),
     )
+
+
+def activity_to_pb(activity: model.JobActivity) -> pb.JobActivity:
+    """What the watch of a folder is at."""
+    message = pb.JobActivity(folder=file_path(activity.folder), text=activity.text)
+    for name in ("gone_since", "next_try"):
+        if value := getattr(activity, name):
+            getattr(message, name).CopyFrom(timestamp(value))
+    return message
+
+
+def activity_from_pb(message: pb.JobActivity) -> model.JobActivity:
+    """What the watch of a folder is at."""
+    return model.JobActivity(message.folder.raw, message.text, to_unix(message.gone_since), to_unix(message.next_try))

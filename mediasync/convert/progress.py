@@ -15,6 +15,7 @@ _STATUSES = {
     model.ProgressStatus.COMPLETE: pb.PROGRESS_STATUS_COMPLETE,
     model.ProgressStatus.FAILED: pb.PROGRESS_STATUS_FAILED,
     model.ProgressStatus.CANCELLED: pb.PROGRESS_STATUS_CANCELLED,
+    model.ProgressStatus.PAUSED: pb.PROGRESS_STATUS_PAUSED,
 }
 _STATUSES_BACK = {value: key for key, value in _STATUSES.items()}
 
@@ -126,6 +127,7 @@ def progress_report_to_pb(sync_id: str, reporter: str, report: model.ProgressRep
         files_processed=report.files_processed,
         errors=report.errors,
         warnings=report.warnings,
+        pause_changes=report.pause_changes,
     )
     if report.start_time:
         job.start_time.CopyFrom(timestamp(report.start_time))
@@ -149,6 +151,7 @@ def progress_report_from_pb(message: progress_pb.ProgressReportRequest) -> model
             files_processed=job.files_processed,
             errors=job.errors,
             warnings=job.warnings,
+            pause_changes=job.pause_changes,
         )
     if kind == "unit":
         unit = message.unit

@@ -2,7 +2,8 @@
 
 Of each reporter and folder the largest value ever reported of each number is kept, and the picture sums those. The largest of
 several is the same in whatever order and however often they come, so lost, repeated and reordered reports do no harm, and no
-sum can go down (invariant I9). The few numbers that are no such sums (percent, folders) are held at their previous value.
+sum can go down (invariant I9). Whether the job is paused comes and goes, and is told by a number that only grows: how often it
+was paused or resumed. The few numbers that are no such sums (percent, folders) are held at their previous value.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ MAX_FOLDER_ROWS = 200
 _ALMOST_PERCENT = 99.9
 
 _ORDER = {status: place for place, status in enumerate(ProgressStatus)}
+# A pause is no place on the way: it is laid over the place where the job is.
+_ORDER[ProgressStatus.PAUSED] = -1
 _TRANSFERRING = _ORDER[ProgressStatus.TRANSFERRING]
 
 
@@ -30,7 +33,7 @@ class Change(enum.IntEnum):
     NOTHING = 0
     NUMBERS = 1
     MILESTONE = 2
-    """The status moved on, or a unit is done: worth telling and storing at once."""
+    """The status moved on, the job was paused or resumed, or a unit is done: worth telling and storing at once."""
 
 
 @dataclass
@@ -83,6 +86,10 @@ class JobAggregate:
         return self._status.terminal
 
     @property
+    def _paused(self) -> bool:
+        return self._job.pause_changes % 2 == 1 and not self.terminal
+
+    @property
     def job(self) -> JobProgressReport:
         """What was said of the job as a whole, joined."""
         return self._job
@@ -120,15 +127,16 @@ class JobAggregate:
         folders_total, folders_done = self._folders()
         folders_total = max(folders_total, previous.folders_total)
         share = self._measured_share(status)
-        rate = round(self._rate.per_second(now)) if status is ProgressStatus.TRANSFERRING else 0
+        paused = self._paused
+        rate = round(self._rate.per_second(now)) if status is ProgressStatus.TRANSFERRING and not paused else 0
         remaining_seconds = max(total.bytes_total / share - total.bytes_done, 0.0) / rate if rate and share else None
         end_time = (job.end_time or unix_time) if status.terminal else 0.0
         self._previous = JobProgress(
             sync_id=previous.sync_id,
             job_id=job.job_id,
-            status=status,
+            status=ProgressStatus.PAUSED if paused else status,
             percent=100.0 if complete else max(_percent(total, share), previous.percent),
-            current_stage=self._stage(status),
+            current_stage=ProgressStatus.PAUSED.value if paused else self._stage(status),
             current_folder=self._current_file.rpartition(b"/")[0],
             current_file=self._current_file,
             folders_total=folders_total,
@@ -150,7 +158,7 @@ class JobAggregate:
         return self._previous
 
     def _merge_job(self, report: JobProgressReport) -> Change:
-        old, before = self._job, self._status
+        old, before, was_paused = self._job, self._status, self._paused
         newer = _ORDER[report.status] >= _ORDER[old.status]
         self._job = JobProgressReport(
             job_id=old.job_id or report.job_id,
@@ -162,9 +170,10 @@ class JobAggregate:
             files_processed=max(old.files_processed, report.files_processed),
             errors=max(old.errors, report.errors),
             warnings=max(old.warnings, report.warnings),
+            pause_changes=max(old.pause_changes, report.pause_changes),
         )
         self._status = max(before, report.status, key=_ORDER.__getitem__)
-        if self._status is not before:
+        if self._status is not before or self._paused != was_paused:
             return Change.MILESTONE
         return Change.NUMBERS if self._job != old else Change.NOTHING
 

@@ -267,3 +267,33 @@ def test_i9_order_and_repetition_of_reports_do_not_matter(reports: list[tuple[st
     first, second = picture_of(*reports), picture_of(*again)
     for name in ("status", "folders", "files_total", "files_done", "bytes_total", "bytes_done", "errors", "warnings", "folders_done"):
         assert getattr(first, name) == getattr(second, name), name
+
+
+def test_a_pause_is_laid_over_what_the_job_is_at_and_taken_away_again() -> None:
+    aggregate = JobAggregate("sync_1")
+    aggregate.merge("a", unit(3), 0.0)
+    aggregate.merge("a", unit(4), 1.0)
+    pictures = [aggregate.snapshot(1000.0, 1.0)]
+    assert pictures[0].bytes_per_second > 0
+    assert aggregate.merge("c", job(SCANNING, pause_changes=1), 1.0) is Change.MILESTONE
+    pictures.append(aggregate.snapshot(1001.0, 1.0))
+    assert (pictures[1].status, pictures[1].current_stage, pictures[1].bytes_per_second) == (ProgressStatus.PAUSED, "paused", 0)
+    # What comes late or twice does no harm.
+    assert aggregate.merge("c", job(SCANNING), 1.0) is Change.NOTHING
+    assert aggregate.merge("a", unit(5), 1.0) is Change.NUMBERS
+    pictures.append(aggregate.snapshot(1002.0, 1.0))
+    assert aggregate.merge("c", job(SCANNING, pause_changes=2), 2.0) is Change.MILESTONE
+    pictures.append(aggregate.snapshot(1003.0, 2.0))
+    assert [picture.status for picture in pictures[2:]] == [ProgressStatus.PAUSED, TRANSFERRING]
+    assert_never_back(pictures)
+
+
+def test_a_pause_outlives_a_restart_and_ends_with_the_job() -> None:
+    before = JobAggregate("sync_1")
+    before.merge("a", unit(3), 0.0)
+    before.merge("c", job(SCANNING, pause_changes=1), 0.0)
+    stored = before.snapshot(1000.0, 0.0)
+    after = JobAggregate("sync_1", stored, before.job, {"a": before.unit("a")})
+    assert after.snapshot(1001.0, 0.0).status is ProgressStatus.PAUSED
+    after.merge("c", job(ProgressStatus.CANCELLED, pause_changes=1), 0.0)
+    assert after.snapshot(1002.0, 0.0).status is ProgressStatus.CANCELLED
