@@ -161,7 +161,7 @@ class QueueStore:
 
         def work(connection: sa.Connection) -> None:
             old = sa.select(schema.runs.c.sync_id).where(schema.runs.c.update_time < time.time() - _KEEP_RUNS_SECONDS)
-            for table in (schema.units, schema.file_problems, schema.runs):
+            for table in (schema.units, schema.file_problems, schema.failed_files, schema.runs):
                 connection.execute(sa.delete(table).where(table.c.sync_id.in_(old)))
 
         await self._database.write(work)

@@ -152,6 +152,17 @@ file_problems = sa.Table(
     sa.Column("message", sa.Text, nullable=False),
 )
 
+# Every file of a run that failed, for a retry that takes only those. A run's summary holds the first hundred.
+failed_files = sa.Table(
+    "failed_files",
+    metadata,
+    sa.Column("sync_id", sa.Text, primary_key=True),
+    sa.Column("origin", sa.Integer, primary_key=True),
+    sa.Column("path", sa.LargeBinary, primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 outbox = sa.Table(
     "outbox",
     metadata,
@@ -161,7 +172,6 @@ outbox = sa.Table(
     # A sequence number is never given out twice, also when the newest row was deleted.
     sqlite_autoincrement=True,
 )
-
 
 
 def _add_column(connection: sa.Connection, column: sa.Column[Any]) -> None:
@@ -175,4 +185,5 @@ def _add_column(connection: sa.Connection, column: sa.Column[Any]) -> None:
 MIGRATIONS = (
     Migration(1, metadata.create_all),
     Migration(2, lambda connection: _add_column(connection, scans.c.selection)),
+    Migration(3, lambda connection: failed_files.create(connection, checkfirst=True)),
 )

@@ -107,6 +107,10 @@ class TransferServicer(transfer_pb2_grpc.TransferServicer):
             last = state
             await self._settled.wait_past(seen, _HEARTBEAT_SECONDS)
 
+    async def SetBandwidthLimit(self, request: pb.SetBandwidthLimitRequest, context: Context) -> pb.SetBandwidthLimitResponse:
+        self._worker.limits.set(request.sync_id, request.megabits if request.HasField("megabits") else None)
+        return pb.SetBandwidthLimitResponse()
+
     async def CountLanded(self, request: pb.CountLandedRequest, context: Context) -> pb.CountLandedResponse:
         files, size = await self._queues.landed(request.sync_id)
         return pb.CountLandedResponse(files=files, bytes=size)
