@@ -7,6 +7,8 @@ so that nobody can have it sent elsewhere by asking for that name with another h
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import stat
 from collections.abc import Mapping
@@ -19,6 +21,8 @@ from mediasync.paths import display
 PASSWORD_VARIABLE = "MEDIASYNC_SSH_PASSWORD"
 PASSPHRASE_VARIABLE = "MEDIASYNC_SSH_PASSPHRASE"
 MAX_SECRET_BYTES = 64 * 1024
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,11 @@ def read_secret(path: str | os.PathLike[str]) -> str:
     shown = display(os.fsencode(path))
     try:
         # A pipe that nobody writes to would hang the program before it says anything.
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{shown} is not a regular file")
+        if status.st_uid == os.getuid() and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            _warn_of_readers(shown)
         with open(path, "rb") as file:
             raw = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
@@ -99,3 +106,9 @@ def read_secret(path: str | os.PathLike[str]) -> str:
     if not text:
         raise ValueError(f"{shown} is empty")
     return text
+
+
+@functools.cache
+def _warn_of_readers(shown: str) -> None:
+    # A warning only: secrets that an orchestrator mounts are often readable for all inside their container.
+    _logger.warning("%s holds a secret and can be read by others: chmod 600 it", shown)

@@ -41,6 +41,7 @@ class Client(asyncssh.SSHClient):
         self._target = target
         self._password = password
         self._sent: set[str] = set()
+        self._answered = ""
         self.only_ask = only_ask
         self.shown: asyncssh.SSHKey | None = None
         self.refusal: MediasyncError | None = None
@@ -90,8 +91,13 @@ class Client(asyncssh.SSHClient):
         """The password for the one question whose answer is not shown; nothing is known for any other."""
         if not prompts:
             return []  # something to read
-        if len(prompts) == 1 and not prompts[0][1] and (password := self._once("questions")) is not None:
-            return [password]
+        text, shown = prompts[0]
+        if len(prompts) == 1 and not shown:
+            if (password := self._once("questions")) is not None:
+                self._answered = text
+                return [password]
+            if text == self._answered:
+                return None  # asked again: it was wrong
         self.questions += [text for text, _ in prompts]
         return None
 

@@ -33,6 +33,7 @@ KEEPALIVE_SECONDS = 9.0
 KEEPALIVE_TRIES = 2
 CLOSE_SECONDS = 2.0
 MAX_JUMPS = 8
+_AGENT_VARIABLE = "SSH_AUTH_SOCK"
 
 # In OpenSSH's order. Given in full, because asyncssh would otherwise offer only the kinds on record: a host with
 # a new kind of key could not be told from one without any common algorithm.
@@ -268,24 +269,23 @@ def _parse_hop(hop: str, onward: SshConnection) -> SshConnection:
 
 def _wish(spelled: SshConnection, config: asyncssh.config.SSHConfig) -> Wish:
     """Where the source and ssh_config say that keys are."""
-    of_config = tuple(file for file in cast(Sequence[str], config.get("IdentityFile") or ()) if file.lower() != "none")
-    named = config.get("IdentityFile") is not None
-    files = spelled.identity_files or (of_config if named else ssh_identities.DEFAULT_FILES)
+    of_config = cast("Sequence[str] | None", config.get("IdentityFile"))
+    files = spelled.identity_files or (ssh_identities.DEFAULT_FILES if of_config is None else tuple(of_config))
     return Wish(
         files,
         bool(spelled.identity_files),
         tuple(cast(Sequence[str], config.get("CertificateFile") or ())),
-        _agent_path(cast("str | None", config.get("IdentityAgent"))),
+        _agent_path(cast("str | None", config.get("IdentityAgent", _AGENT_VARIABLE))),
         bool(config.get("IdentitiesOnly")),
     )
 
 
 def _agent_path(configured: str | None) -> str:
-    variable = "SSH_AUTH_SOCK"
-    if configured is not None and configured.lower() == "none":
+    """The socket of the agent that ssh_config means; None is its `none`."""
+    if configured is None:
         return ""
-    if configured is not None and configured.startswith("$"):
-        variable, configured = configured[1:].strip("{}"), None
-    if configured is None or configured == variable:
-        return os.environ.get(variable, "")
+    if configured == _AGENT_VARIABLE:
+        return os.environ.get(_AGENT_VARIABLE, "")
+    if configured.startswith("$"):
+        return os.environ.get(configured[1:].strip("{}"), "")
     return str(Path(configured).expanduser())
