@@ -25,6 +25,8 @@ class ConnectionPool:
         self._closing: set[asyncio.Task[None]] = set()
         self.round_trip_seconds = 0.0
         """Of the last connection that was made; 0 before there was one."""
+        self.measured = asyncio.Event()
+        """Set once there was one."""
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -53,6 +55,7 @@ class ConnectionPool:
             await connection.close()
         connection = await self._source.connect()
         self.round_trip_seconds = connection.probe.round_trip_seconds
+        self.measured.set()
         return connection
 
     def _reap(self) -> None:

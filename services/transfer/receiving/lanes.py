@@ -22,6 +22,7 @@ from services.transfer.receiving.reception import OnBytes, Received, receive
 from services.transfer.staging import StagingArea
 
 _RATE_SECONDS = 0.25
+_WARM_LANES = 2
 
 # What one connection of this process brings in about the time that receivers need to begin.
 _LARGE_PULL_BYTES = 32 << 20
@@ -51,6 +52,15 @@ class Lanes:
     limits: Limits
     receivers: Receivers | None
     folders: tuple[bytes, ...] = ()
+
+    def warm(self) -> None:
+        """A large pull is expected: receivers begin to log in, while others still look at what there is."""
+        if self.receivers is not None:
+            self.receivers.warm(self.spec, min(_WARM_LANES, self.options.parallel_transfers), self._planned_window, self.folders)
+
+    async def _planned_window(self) -> int:
+        await self.pool.measured.wait()
+        return windows.plan(self.pool.round_trip_seconds, self.options.parallel_transfers).window_bytes
 
     @asynccontextmanager
     async def for_pull(self, files: int, size_bytes: int) -> AsyncIterator[Sequence[LaneOpener]]:

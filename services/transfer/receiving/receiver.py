@@ -39,6 +39,7 @@ class Receiver:
         self.round_trip_seconds = 0.0
         self.idle_since = time.monotonic()
         self._opened = False
+        self._window_said = False
 
     @classmethod
     async def start(cls, order: Open) -> Receiver:
@@ -64,11 +65,17 @@ class Receiver:
         """Whether it has not ended, as far as is known."""
         return self._process.returncode is None and not self._reader.at_eof()
 
+    def open(self, window_bytes: int) -> None:
+        """Lets it go on from its login, with such a window. The first one counts."""
+        if not self._window_said:
+            self._window_said = True
+            self._writer.write(frames.order(Order.WINDOW, window_bytes))
+
     async def opened(self, window_bytes: int) -> None:
         """Returns once it is connected, with such a window if it had none yet. Raises what made the connection fail."""
         if self._opened:
             return
-        self._writer.write(frames.order(Order.WINDOW, window_bytes))
+        self.open(window_bytes)
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
                 kind, payload = await self._read()

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mediasync.model import SourceSpec
+from mediasync.sources.channel import Window
 from services.transfer.receiving.frames import Open
 from services.transfer.receiving.receiver import Receiver
 
@@ -23,6 +24,7 @@ class Receivers:
         self._idle: dict[SourceSpec, list[Receiver]] = {}
         self._starting: dict[SourceSpec, list[asyncio.Task[Receiver]]] = {}
         self._busy: set[Receiver] = set()
+        self._opening: set[asyncio.Task[None]] = set()
         self._reaper: asyncio.Task[None] | None = None
 
     @property
@@ -30,11 +32,16 @@ class Receivers:
         """Of the processes there are."""
         return tuple(receiver.pid for receiver in (*self._busy, *(one for some in self._idle.values() for one in some)))
 
-    def warm(self, spec: SourceSpec, count: int, folders: Sequence[bytes] = ()) -> None:
-        """Begins to log in with so many, if there are not as many already: a pull that needs them is expected."""
+    def warm(self, spec: SourceSpec, count: int, window: Window, folders: Sequence[bytes] = ()) -> None:
+        """Begins to log in with so many, if there are not as many already: a pull that needs them is expected. They go on with the window
+        that they are told once the line has been measured."""
         there = self._starting.setdefault(spec, [])
         for _ in range(count - len(there) - len(self._idle.get(spec, ()))):
-            there.append(asyncio.create_task(self._start(spec, folders), name="warm a receiver"))
+            receiver = asyncio.create_task(self._start(spec, folders), name="warm a receiver")
+            there.append(receiver)
+            opening = asyncio.create_task(_open(receiver, window), name="open a warm receiver")
+            self._opening.add(opening)
+            opening.add_done_callback(self._opening.discard)
         self._look_after()
 
     @asynccontextmanager
@@ -94,12 +101,21 @@ class Receivers:
 
     async def close(self) -> None:
         """Ends all of them. Those in use are killed."""
-        if self._reaper is not None:
-            self._reaper.cancel()
-            await asyncio.gather(self._reaper, return_exceptions=True)
+        looking_after = [task for task in (self._reaper, *self._opening) if task is not None]
+        for task in looking_after:
+            task.cancel()
+        await asyncio.gather(*looking_after, return_exceptions=True)
         starting = [task for some in self._starting.values() for task in some]
         self._starting.clear()
         started = [one for one in await asyncio.gather(*starting, return_exceptions=True) if isinstance(one, Receiver)]
         idle = [receiver for some in self._idle.values() for receiver in some]
         self._idle.clear()
         await asyncio.gather(*(receiver.kill() for receiver in (*started, *self._busy)), *(receiver.end() for receiver in idle))
+
+
+async def _open(starting: asyncio.Task[Receiver], window: Window) -> None:
+    """Tells a warm receiver its window; what became of the receiver itself is for who takes it."""
+    await asyncio.wait({starting})
+    window_bytes = await window()
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().open(window_bytes)
