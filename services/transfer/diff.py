@@ -1,25 +1,33 @@
 """What a scanned directory means, held against what was taken before. Pure.
 
-A file is unchanged when its size, mtime and ctime are those on record. A ctime that moved alone may hide an in-place change whose
-mtime was put back, so such a file is taken again and compared by its hash; it is counted as unchanged if the bytes are the same.
+A file is unchanged when its size, mtime and ctime are those on record. One that has the size on record and moved otherwise may still be the
+same picture: a `chmod`, a volume that was restored, a name that vanished and came back. It is *doubtful*: its hash decides, and only that
+crosses the line. A ctime that moved alone may just as well hide an in-place change whose mtime was put back, so it is never believed.
+
+The inode is not looked at: file systems in user space number their files anew with every mount.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from mediasync.sources.base import DirectoryScanned, FileEntry
-from services.transfer.entities import ManifestRow
+from mediasync.sources.base import FileEntry
+
+VANISHED = -1
+RowState = tuple[bytes, int, int, int]
+"""What the manifest has of a file for comparing: name, size (VANISHED for one that is gone), mtime and ctime in nanoseconds. A tuple as the
+database hands it over, and no column more than needed: a million are read in a full scan, and each costs a tenth of a second."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DirectoryDiff:
-    """`wanted` in scan order; `vanished` are names on record that are gone; `unchanged` counts only files that were reported."""
+    """`wanted` and `doubtful` in scan order; `vanished` are rows of names that are gone; `unchanged` are files as they are on record."""
 
-    wanted: tuple[FileEntry, ...]
-    vanished: tuple[bytes, ...]
-    unchanged: int
+    wanted: list[FileEntry]
+    doubtful: list[FileEntry]
+    vanished: list[RowState]
+    unchanged: list[FileEntry]
 
 
 def name_of(path: bytes) -> bytes:
@@ -32,31 +40,27 @@ def directory_of(path: bytes) -> bytes:
     return path.rpartition(b"/")[0]
 
 
-def diff_directory(scanned: DirectoryScanned, rows: Sequence[ManifestRow]) -> DirectoryDiff:
-    """Compares one directory, or a chunk of one.
+def diff_directory(
+    directory: bytes, files: Sequence[FileEntry], rows: Sequence[RowState], *, complete: bool, names: Container[bytes] | None = None
+) -> DirectoryDiff:
+    """Compares `files`, all of `directory`, with `rows`: what the manifest has under their names, and under others of the directory.
 
-    `rows` are the manifest's: for a complete report all that fall into the chunk's range of names; else those of the reported
-    files, and of the whole directory when `names` is given.
+    `complete` says that there are no other files among the names of `rows`; `names` are all that are there, where only these are known.
     """
-    on_record = {row.name: row for row in rows}
-    wanted = []
-    unchanged = 0
-    for entry in scanned.files:
-        row = on_record.get(name_of(entry.path))
-        if (
-            row is not None
-            and not row.vanished
-            and row.size_bytes == entry.size_bytes
-            and row.mtime_ns == entry.mtime_ns
-            and row.ctime_ns == entry.ctime_ns
-        ):
-            unchanged += 1
+    left = {row[0]: row for row in rows}
+    skip = len(directory) + 1 if directory else 0
+    wanted, doubtful, unchanged = [], [], []
+    for entry in files:
+        row = left.pop(entry.path[skip:], None)
+        if row is None:
+            wanted.append(entry)
+        elif row[3] == entry.ctime_ns and row[2] == entry.mtime_ns and row[1] == entry.size_bytes:
+            unchanged.append(entry)
+        elif row[1] in (entry.size_bytes, VANISHED):
+            doubtful.append(entry)
         else:
             wanted.append(entry)
-    present: set[bytes] | None = None
-    if scanned.complete:
-        present = {name_of(entry.path) for entry in scanned.files}
-    elif scanned.names is not None:
-        present = set(scanned.names)
-    vanished = () if present is None else tuple(row.name for row in rows if not row.vanished and row.name not in present)
-    return DirectoryDiff(tuple(wanted), vanished, unchanged)
+    vanished = []
+    if left and (complete or names is not None):
+        vanished = [row for row in left.values() if row[1] != VANISHED and (names is None or row[0] not in names)]
+    return DirectoryDiff(wanted, doubtful, vanished, unchanged)

@@ -41,12 +41,32 @@ class ManifestRow:
 
 
 class LandingKind(enum.Enum):
-    """How a pulled file ended up in the library."""
+    """How a pulled file ended up in the library. The value is what an intent has on record."""
 
     NEW = "new"
     """It was renamed into place."""
+    LINKED = "linked"
+    """Its name is a hard link to the same bytes under another."""
+    REPLACED = "replaced"
+    """It is one that is rewritten, and took the place of the former version."""
+    COPIED = "copied"
+    """It is a sidecar, copied beside the picture that it belongs to."""
     KNOWN = "known"
     """The same bytes were there under the same name already; the staged copy was dropped."""
+    REMEMBERED = "remembered"
+    """It was brought before, and what is there now is its owner's, whatever they made of it; the staged copy was dropped."""
+    DUPLICATE = "duplicate"
+    """The same bytes are there under another name, which is enough."""
+    CULLED = "culled"
+    """It was brought before, and its owner deleted it; the staged copy was dropped."""
+
+    @property
+    def visible(self) -> bool:
+        """Whether a name in the library was made for it."""
+        return self in _VISIBLE
+
+
+_VISIBLE = frozenset({LandingKind.NEW, LandingKind.LINKED, LandingKind.REPLACED, LandingKind.COPIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,26 @@ class LandedFile:
     incomplete: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is on record of a name: the row of this source, what other files of its folder and stem became, and library paths with the
+    hash that was landed there: of its own name, of names it was given for want of its own, and of the row's."""
+
+    row: Remembered | None
+    companions: tuple[Remembered, ...]
+    landed: dict[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A manifest row: a file of the source as it was taken, and where in the library it is."""
+
+    entry: FileEntry
+    sha256: bytes
+    library_path: bytes
+    incomplete: bool
+
+
 @dataclass(frozen=True)
 class SyncUnit:
     """One folder of one run: the key under which its committed work is counted."""
@@ -87,14 +127,19 @@ class UnitCounts:
     files: int = 0
     bytes: int = 0
     vanished: int = 0
+    duplicates: int = 0
+    culled: int = 0
 
 
 @dataclass(frozen=True)
 class ScanState:
-    """What the last finished scan of a folder left: a time of the far side's clock since when changes are unknown."""
+    """What the last finished scan of a folder left: a time of the far side's clock since when changes are unknown, when it was last
+    listed in full (Unix seconds), and a digest of what counted as a result."""
 
     watermark_ns: int | None
     directories: dict[bytes, int]
+    full_scan_time: float = 0.0
+    selection: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
+from mediasync.sources.base import FileEntry
 from mediasync.storage.database import Database
 from services.transfer import schema
+from services.transfer.diff import VANISHED, RowState, directory_of, name_of
 from services.transfer.entities import LibraryId, ManifestRow, Origin, ScanState, SyncUnit
 from services.transfer.landing_store import count_unit
 from services.transfer.sql_store import below, upsert
 
+_STATE = f"name, CASE WHEN vanished THEN {VANISHED} ELSE size_bytes END, mtime_ns, ctime_ns"
 _MANIFEST_COLUMNS = (
     schema.manifest.c.name,
     schema.manifest.c.size_bytes,
@@ -77,18 +80,24 @@ class ManifestStore:
 
         def work(connection: sa.Connection) -> ScanState:
             scans, directories = schema.scans, schema.directories
-            condition = (scans.c.origin == origin.key, scans.c.folder == folder)
-            watermark = connection.execute(sa.select(scans.c.watermark_ns).where(*condition)).scalar_one_or_none()
+            last = connection.execute(
+                sa.select(scans.c.watermark_ns, scans.c.full_scan_time, scans.c.selection).where(
+                    scans.c.origin == origin.key, scans.c.folder == folder
+                )
+            ).one_or_none()
             rows = connection.execute(
                 sa.select(directories.c.path, directories.c.inode).where(
                     directories.c.origin == origin.key, below(directories.c.path, folder)
                 )
             )
-            return ScanState(watermark, {row.path: row.inode for row in rows})
+            known = {row.path: row.inode for row in rows}
+            return ScanState(last.watermark_ns, known, last.full_scan_time, last.selection) if last else ScanState(None, known)
 
         return await self._database.read(work)
 
-    async def finish_scan(self, origin: Origin, folder: bytes, watermark_ns: int, seen: Mapping[bytes, int], full: bool) -> None:
+    async def finish_scan(
+        self, origin: Origin, folder: bytes, watermark_ns: int, seen: Mapping[bytes, int], *, full: bool, selection: str
+    ) -> None:
         """Remembers which directories are dealt with, and since when changes are unknown."""
 
         def work(connection: sa.Connection) -> None:
@@ -105,40 +114,80 @@ class ManifestStore:
             moved = [{"origin": origin.key, "path": path, "inode": inode} for path, inode in seen.items() if before.get(path) != inode]
             if moved:
                 connection.execute(upsert(table, moved[0], ["origin", "path"]), moved)
-            values = {"origin": origin.key, "folder": folder, "watermark_ns": watermark_ns, "full_scan_time": time.time() if full else 0.0}
+            values = {
+                "origin": origin.key,
+                "folder": folder,
+                "watermark_ns": watermark_ns,
+                "full_scan_time": time.time() if full else 0.0,
+                "selection": selection,
+            }
             keep = [] if full else ["full_scan_time"]
             connection.execute(upsert(schema.scans, values, ["origin", "folder"], keep), values)
 
         await self._database.write(work)
 
-    async def last_full_scan(self, origin: Origin, folder: bytes) -> float:
-        """When the folder was last listed in full, Unix seconds; 0 for never."""
-        table = schema.scans
-        statement = sa.select(table.c.full_scan_time).where(table.c.origin == origin.key, table.c.folder == folder)
-        return await self._database.read(lambda connection: connection.execute(statement).scalar_one_or_none() or 0.0)
-
-    async def manifest_range(self, origin: Origin, directory: bytes, after: bytes | None, upto: bytes | None) -> list[ManifestRow]:
-        """A directory's rows with `after` < name <= `upto`, by name; None leaves that side open."""
-        table = schema.manifest
-        conditions = [table.c.origin == origin.key, table.c.directory == directory]
+    async def states(self, origin: Origin, directory: bytes, after: bytes | None, upto: bytes | None, limit: int) -> list[RowState]:
+        """The first `limit` of a directory's rows with `after` < name <= `upto`, by name, for comparing; None leaves that side open."""
+        condition, values = "origin = ? AND directory = ?", [origin.key, directory]
         if after is not None:
-            conditions.append(table.c.name > after)
+            condition, values = condition + " AND name > ?", [*values, after]
         if upto is not None:
-            conditions.append(table.c.name <= upto)
-        return await self._manifest_rows(sa.select(*_MANIFEST_COLUMNS).where(*conditions).order_by(table.c.name))
+            condition, values = condition + " AND name <= ?", [*values, upto]
+        # The driver itself, because a row of SQLAlchemy's costs as much again as reading it.
+        statement = f"SELECT {_STATE} FROM manifest WHERE {condition} ORDER BY name LIMIT ?"  # noqa: S608 - fixed text
+        return await self._database.read(lambda connection: _raw(connection).execute(statement, [*values, limit]).fetchall())
 
-    async def manifest_names(self, origin: Origin, directory: bytes, names: Sequence[bytes]) -> list[ManifestRow]:
-        """The rows of some names of a directory."""
+    async def states_of(self, origin: Origin, directory: bytes, names: Sequence[bytes]) -> list[RowState]:
+        """The rows of some names of a directory, for comparing."""
+
+        def work(connection: sa.Connection) -> list[RowState]:
+            rows: list[RowState] = []
+            for start in range(0, len(names), 500):
+                chunk = names[start : start + 500]
+                marks = ", ".join("?" * len(chunk))
+                statement = f"SELECT {_STATE} FROM manifest WHERE origin = ? AND directory = ? AND name IN ({marks})"  # noqa: S608 - fixed text
+                rows += _raw(connection).execute(statement, [origin.key, directory, *chunk]).fetchall()
+            return rows
+
+        return await self._database.read(work)
+
+    async def rows(self, origin: Origin, paths: Sequence[bytes]) -> dict[bytes, ManifestRow]:
+        """What is on record of some files, by path."""
+
+        def work(connection: sa.Connection) -> dict[bytes, ManifestRow]:
+            table = schema.manifest
+            statement = sa.select(*_MANIFEST_COLUMNS).where(
+                table.c.origin == origin.key, table.c.directory == sa.bindparam("d"), table.c.name == sa.bindparam("n")
+            )
+            found = {}
+            for path in paths:
+                row = connection.execute(statement, {"d": directory_of(path), "n": name_of(path)}).one_or_none()
+                if row is not None:
+                    found[path] = ManifestRow(*row)
+            return found
+
+        return await self._database.read(work)
+
+    async def refresh(self, origin: Origin, entries: Sequence[FileEntry]) -> None:
+        """Files that turned out to hold what is on record: from now on these are their times and inode, and they are there."""
         table = schema.manifest
-        rows: list[ManifestRow] = []
-        for start in range(0, len(names), 500):
-            chunk = names[start : start + 500]
-            conditions = (table.c.origin == origin.key, table.c.directory == directory, table.c.name.in_(chunk))
-            rows += await self._manifest_rows(sa.select(*_MANIFEST_COLUMNS).where(*conditions))
-        return rows
-
-    async def _manifest_rows(self, statement: sa.Select[Any]) -> list[ManifestRow]:
-        return await self._database.read(lambda connection: [ManifestRow(*row) for row in connection.execute(statement)])
+        statement = (
+            sa.update(table)
+            .where(table.c.origin == origin.key, table.c.directory == sa.bindparam("d"), table.c.name == sa.bindparam("n"))
+            .values(mtime_ns=sa.bindparam("mtime"), ctime_ns=sa.bindparam("ctime"), inode=sa.bindparam("file_number"), vanished=sa.false())
+        )
+        values = [
+            {
+                "d": directory_of(entry.path),
+                "n": name_of(entry.path),
+                "mtime": entry.mtime_ns,
+                "ctime": entry.ctime_ns,
+                "file_number": entry.inode,
+            }
+            for entry in entries
+        ]
+        if values:
+            await self._database.write(lambda connection: connection.execute(statement, values))
 
     async def mark_vanished(self, unit: SyncUnit, gone: Mapping[bytes, Sequence[bytes] | None]) -> int:
         """Marks names (by directory; None for all of it) as gone from the source. Returns how many were not marked before."""
@@ -159,3 +208,9 @@ class ManifestStore:
             return count
 
         return await self._database.write(work)
+
+
+def _raw(connection: sa.Connection) -> sqlite3.Connection:
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, sqlite3.Connection)
+    return raw

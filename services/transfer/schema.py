@@ -56,6 +56,10 @@ library_files = sa.Table(
     sa.Column("sha256", sa.LargeBinary, nullable=False),
     sa.Column("mtime_ns", sa.BigInteger, nullable=False),
     sa.Column("sync_id", sa.Text, nullable=False),
+    # The name it came under, where that is not its path: it was taken, or the file system refused it.
+    sa.Column("wanted_path", sa.LargeBinary),
+    sa.Index("library_files_sha256", "library", "sha256"),
+    sa.Index("library_files_wanted_path", "library", "wanted_path", sqlite_where=sa.text("wanted_path IS NOT NULL")),
     sqlite_with_rowid=False,
 )
 
@@ -98,6 +102,19 @@ landings = sa.Table(
     sa.Column("inode", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.LargeBinary, nullable=False),
     sa.Column("incomplete", sa.Boolean, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False, server_default="new"),
+    sqlite_with_rowid=False,
+)
+
+# Units whose files may not be on the disk yet, with the boot of the machine in which they landed.
+unflushed = sa.Table(
+    "unflushed",
+    metadata,
+    sa.Column("library", sa.Integer, primary_key=True),
+    sa.Column("origin", sa.Integer, primary_key=True),
+    sa.Column("folder", sa.LargeBinary, primary_key=True),
+    sa.Column("sync_id", sa.Text, primary_key=True),
+    sa.Column("boot_id", sa.Text, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -111,6 +128,8 @@ units = sa.Table(
     sa.Column("files", sa.BigInteger, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("vanished", sa.BigInteger, nullable=False),
+    sa.Column("duplicates", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("culled", sa.BigInteger, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
 
@@ -175,15 +194,33 @@ outbox = sa.Table(
 
 
 def _add_column(connection: sa.Connection, column: sa.Column[Any]) -> None:
-    """Adds a column to a table that an older version made. A new database has it already: its first step makes the tables as they are now."""
+    """Adds a column to a table that an older version made. A new database has it already."""
     table = column.table
     if column.name not in {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table.name})")}:
         definition = str(sa.schema.CreateColumn(column).compile(connection))
         connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
 
 
+def _add_landing_kinds(connection: sa.Connection) -> None:
+    """For second names, duplicates, owners' deletions and files that are not on the disk yet."""
+    for column in (library_files.c.wanted_path, landings.c.kind, units.c.duplicates, units.c.culled):
+        _add_column(connection, column)
+    unflushed.create(connection, checkfirst=True)
+    for index in library_files.indexes:
+        index.create(connection, checkfirst=True)
+    # `||` makes text, which never equals bytes.
+    source_path = "CAST(CASE WHEN length(m.directory) THEN m.directory || '/' ELSE '' END || m.name AS BLOB)"
+    second_names = connection.exec_driver_sql(
+        f"SELECT {source_path}, o.library, m.library_path FROM manifest m JOIN origins o ON o.key = m.origin"  # noqa: S608 - fixed text
+        f" WHERE m.library_path != {source_path}"
+    ).all()
+    if second_names:
+        connection.exec_driver_sql("UPDATE library_files SET wanted_path = ? WHERE library = ? AND path = ?", [tuple(row) for row in second_names])
+
+
 MIGRATIONS = (
     Migration(1, metadata.create_all),
     Migration(2, lambda connection: _add_column(connection, scans.c.selection)),
     Migration(3, lambda connection: failed_files.create(connection, checkfirst=True)),
+    Migration(3, _add_landing_kinds),
 )

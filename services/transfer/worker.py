@@ -24,17 +24,19 @@ from mediasync.storage.database import Database
 from mediasync.suggest import nearest
 from services.transfer.bandwidth import Limits
 from services.transfer.entities import LibraryId, SyncUnit
-from services.transfer.folder_sync import FolderSync, ScanResult
+from services.transfer.folder_sync import FolderSync
 from services.transfer.landing import recover
 from services.transfer.landing_store import LandingStore
 from services.transfer.library import check_folder, library_error, read_marker, write_marker
 from services.transfer.manifest_store import ManifestStore
 from services.transfer.notices import Notice
+from services.transfer.parts import Parts
 from services.transfer.pool import ConnectionPools
 from services.transfer.queue_store import QueueStore
 from services.transfer.receiving.lanes import Lanes
 from services.transfer.receiving.receivers import Receivers
 from services.transfer.retries import Attempts
+from services.transfer.scanning import ScanResult
 from services.transfer.staging import Staging
 from services.transfer.tally import UnitTally
 
@@ -221,44 +223,35 @@ class TransferWorker:
             async with self._folder_locks.setdefault((origin.key, folder), asyncio.Lock()), self._staging(library) as staging:
                 await self._queues.begin_run(sync_id, context.trace_parent())
                 unit = SyncUnit(sync_id, origin, folder, spec.options.extract_metadata)
-                sync = self._folder_sync(unit, spec, on_progress, on_scanned)
-                return await sync.run(staging)
+                return await FolderSync(self._parts(unit, spec, on_progress, on_scanned)).run(staging)
 
     async def scan_folder(self, spec: SyncSpec, folder: bytes) -> tuple[ScanResult, int]:
         """What a sync of one folder would take, and how many files it would leave as they are. Takes nothing, remembers nothing
         of the source."""
         async with self._library(spec.dest_path) as library:
             origin = await self._manifest.origin(spec.source.key, spec.source.label, library)
-            sync = self._folder_sync(
-                SyncUnit("", origin, folder, spec.options.extract_metadata), spec, lambda tally: None, lambda files, size: None
-            )
-            result = await sync.scan()
-        result.wanted.close()
+            unit = SyncUnit("", origin, folder, spec.options.extract_metadata)
+            result = await FolderSync(self._parts(unit, spec, lambda tally: None, lambda files, size: None)).scan()
+        result.close()
         return result, result.finished.files_seen - result.wanted.files
 
-    def _folder_sync(
+    def _parts(
         self, unit: SyncUnit, spec: SyncSpec, on_progress: Callable[[UnitTally], None], on_scanned: Callable[[int, int], None]
-    ) -> FolderSync:
-        return FolderSync(
+    ) -> Parts:
+        pool = self._pools.pool(spec.source, spec.options.parallel_transfers)
+        selection = Selection.of(spec.options)
+        return Parts(
             unit,
             spec.options,
-            Lanes(
-                spec.source,
-                spec.options,
-                unit.sync_id,
-                Selection.of(spec.options),
-                self._pools.pool(spec.source, spec.options.parallel_transfers),
-                self.limits,
-                self._receivers,
-                spec.folders,
-            ),
+            Lanes(spec.source, spec.options, unit.sync_id, selection, pool, self.limits, self._receivers, spec.folders),
             self._manifest,
             self._landings,
             self._executor,
             self._home,
-            on_progress=on_progress,
-            on_scanned=on_scanned,
-            on_committed=self.committed.announce,
+            UnitTally(unit.folder),
+            on_progress,
+            on_scanned,
+            self.committed.announce,
         )
 
     async def close(self) -> None:

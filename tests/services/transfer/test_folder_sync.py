@@ -282,7 +282,7 @@ async def test_i4_a_copy_of_a_library_is_not_taken_for_the_library(worker_bench:
 
 async def test_more_than_fits_is_refused_before_the_first_byte(worker_bench: WorkerBench, monkeypatch: pytest.MonkeyPatch) -> None:
     worker_bench.write("a.txt", b"x" * 1000)
-    monkeypatch.setattr("services.transfer.folder_sync.free_bytes", lambda root: 999)
+    monkeypatch.setattr("services.transfer.taking.free_bytes", lambda root: 999)
     with pytest.raises(MediasyncError) as caught:
         await worker_bench.sync()
     assert caught.value.reason is Reason.LIBRARY_NO_SPACE

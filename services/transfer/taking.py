@@ -1,0 +1,220 @@
+"""Bringing what a scan found wanted into the library: compare, pull, land; and what was not complete yet, to be looked at again.
+
+One `Taking` serves one unit for as long as it is at work, over many scans when it watches. What had landed when something fails stays
+committed; the caller scans again and finds the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry import trace
+
+from mediasync.errors import MediasyncError, Reason
+from mediasync.model import MAX_PROBLEMS, Problem
+from mediasync.paths import display
+from mediasync.sources.base import DirectoryUnreadable, FileEntry, FileRead, ReadStatus
+from services.transfer.comparing import Comparison
+from services.transfer.diff import directory_of
+from services.transfer.entities import LandedFile, StagedFile
+from services.transfer.groups import first_error
+from services.transfer.landing import Lander, Landing
+from services.transfer.library import free_bytes, library_error
+from services.transfer.parts import Parts
+from services.transfer.pull import Pull
+from services.transfer.scanning import ScanResult
+from services.transfer.spool import WantedSpool
+from services.transfer.staging import Staging
+
+_GROUP_FILES = 64
+_GROUP_SECONDS = 0.1
+
+_logger = logging.getLogger(__name__)
+_tracer = trace.get_tracer(__name__)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A file that is not complete yet, as it was last found. `seen_time` is of this machine's monotonic clock."""
+
+    entry: FileEntry
+    seen_time: float
+
+
+class Taking:
+    """Takes files of one unit, one list at a time.
+
+    `look_again` are those that were not complete, or changed while they were read. `unfinished` are the directories that the next exact
+    scan has to list in full, because something in them was not dealt with.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.problems: list[Problem] = []
+        self.files_failed = 0
+        self.look_again: dict[bytes, Unfinished] = {}
+        self.unfinished: set[bytes] = set()
+
+    async def take(self, result: ScanResult, staging: Staging) -> None:
+        """Takes what a scan found. Raises MediasyncError when the source or the library is lost."""
+        parts = self._parts
+        for record in result.unreadable:
+            self._unreadable(record)
+        if result.doubtful.files:
+            with _tracer.start_as_current_span("compare", attributes={"files": result.doubtful.files}) as span:
+                comparison = Comparison(parts, self._expect)
+                known = await comparison.run(result.doubtful, result.wanted)
+                span.set_attribute("files.known", known)
+        parts.tally.scanned()
+        parts.on_scanned(result.wanted.files, result.wanted.size_bytes)
+        parts.on_progress(parts.tally)
+        if result.wanted.files:
+            with _tracer.start_as_current_span("pull", attributes={"files": result.wanted.files, "bytes": result.wanted.size_bytes}):
+                await self.pull(result.wanted, staging)
+
+    async def pull(self, wanted: WantedSpool, staging: Staging) -> None:
+        """Pulls and lands everything on a list."""
+        self._check_space(wanted)
+        parts = self._parts
+        parts.tally.stage("transferring")
+        lander = Lander(parts.unit, parts.landings, parts.executor, verify=parts.options.verify_transfers)
+        begun: asyncio.Queue[Landing | None] = asyncio.Queue(maxsize=4 * _GROUP_FILES)
+        flushes: set[asyncio.Future[Problem | None]] = set()
+
+        def done(flushed: asyncio.Future[Problem | None]) -> None:
+            if flushed.cancelled() or flushed.exception() is None:
+                flushes.discard(flushed)
+
+        async def begin(staged: StagedFile) -> None:
+            landing = lander.begin(staged)
+            flushes.add(landing.flushed)
+            landing.flushed.add_done_callback(done)
+            await begun.put(landing)
+
+        pull = Pull(
+            parts.lanes,
+            staging,
+            parts.unit.origin.source_key,
+            on_staged=begin,
+            on_other=self._not_taken,
+            on_bytes=lambda file, count: self._received(file.path, count),
+            on_stage=parts.activity,
+        )
+        lost: list[MediasyncError] = []
+
+        async def pull_everything() -> None:
+            try:
+                await pull.run(wanted)
+            except MediasyncError as error:
+                # What is here already is whole, and lands before the sync fails.
+                lost.append(error)
+            await begun.put(None)
+
+        try:
+            with first_error():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(pull_everything(), name="pull")
+                    group.create_task(self._land(lander, begun), name="land")
+        except OSError as error:
+            raise library_error(error, parts.unit.origin.library.root) from error
+        finally:
+            # Of a sync that failed or was cancelled: no thread may be at work in the staging folder when it is removed.
+            await asyncio.gather(*flushes, return_exceptions=True)
+        if lost:
+            raise lost[0]
+
+    async def pull_again(self, paths: Sequence[bytes], staging: Staging) -> None:
+        """Pulls those of `look_again`."""
+        again = WantedSpool(self._parts.scratch)
+        try:
+            for path in paths:
+                again.add(self.look_again.pop(path).entry)
+            await self.pull(again, staging)
+        finally:
+            again.close()
+
+    def _check_space(self, wanted: WantedSpool) -> None:
+        root = self._parts.unit.origin.library.root
+        try:
+            free = free_bytes(root)
+        except OSError as error:
+            raise library_error(error, root) from error
+        if wanted.size_bytes > free:
+            text = f"{wanted.size_bytes:,} bytes have to come, and the library {display(root)} has {free:,} free"
+            raise MediasyncError(Reason.LIBRARY_NO_SPACE, text)
+
+    async def _land(self, lander: Lander, begun: asyncio.Queue[Landing | None]) -> None:
+        """Lands files in groups: as many as came within a tenth of a second, so that one flush serves many."""
+        more = True
+        while more:
+            first = await begun.get()
+            if first is None:
+                return
+            group = [first]
+            try:
+                async with asyncio.timeout(_GROUP_SECONDS):
+                    while len(group) < _GROUP_FILES:
+                        item = await begun.get()
+                        if item is None:
+                            more = False
+                            break
+                        group.append(item)
+            except TimeoutError:
+                pass  # the group is what has come
+            outcomes = await undisturbed(lander.land(group))
+            await self._parts.on_committed()
+            for landing, outcome in zip(group, outcomes, strict=True):
+                if isinstance(outcome, LandedFile):
+                    self._parts.tally.landed(outcome.entry)
+                    self._parts.on_progress(self._parts.tally)
+                else:
+                    self.failed(outcome, in_scan=True, entry=landing.staged.entry)
+
+    async def _not_taken(self, outcome: FileRead) -> None:
+        path = outcome.wanted.path
+        if outcome.status is ReadStatus.UNREADABLE:
+            text = f"{display(path)} cannot be read at the source: {outcome.message}"
+            self.failed(Problem.of(MediasyncError(Reason.FILE_UNREADABLE, text), path), in_scan=True)
+        elif outcome.entry is not None and outcome.status in (ReadStatus.UNSETTLED, ReadStatus.CHANGED):
+            self.look_again[path] = Unfinished(outcome.entry, time.monotonic())
+        else:
+            # Gone since the scan, or no regular file any more: the next scan says what is there then.
+            self._parts.tally.vanished_meanwhile += 1
+            self.unfinished.add(directory_of(path))
+
+    def _unreadable(self, record: DirectoryUnreadable) -> None:
+        text = f"the folder {display(record.path) or '(root)'} cannot be read at the source: {record.message}"
+        self.failed(Problem.of(MediasyncError(Reason.FOLDER_UNREADABLE, text), record.path), in_scan=False)
+
+    def failed(self, problem: Problem, *, in_scan: bool, entry: FileEntry | None = None) -> None:
+        """Something will not come. `in_scan` says that it is a file that the scan counted."""
+        _logger.warning("%s", problem.message, extra={"reason": problem.reason.value})
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(problem)
+        if in_scan and problem.path is not None:
+            self.files_failed += 1
+            self._parts.tally.failed(problem.path)
+            self.unfinished.add(directory_of(entry.path if entry else problem.path))
+        self._parts.on_progress(self._parts.tally)
+
+    def _expect(self, entry: FileEntry) -> None:
+        self._parts.tally.expect(entry)
+
+    def _received(self, path: bytes, count: int) -> None:
+        self._parts.tally.received(path, count)
+        self._parts.on_progress(self._parts.tally)
+
+
+async def undisturbed(landing: Coroutine[Any, Any, list[LandedFile | Problem]]) -> list[LandedFile | Problem]:
+    """A landing that has begun is finished before a cancel takes effect, so that every visible file is on record."""
+    task = asyncio.create_task(landing, name="land a group")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
