@@ -43,6 +43,11 @@ class Reason(enum.StrEnum):
     SOURCE_WITHOUT_PYTHON = "SOURCE_WITHOUT_PYTHON"
     SOURCE_PROTOCOL = "SOURCE_PROTOCOL"
     ENGINE_CANNOT = "ENGINE_CANNOT"
+    CONTAINER_NOT_FOUND = "CONTAINER_NOT_FOUND"
+    CONTAINER_STOPPED = "CONTAINER_STOPPED"
+    DOCKER_UNREACHABLE = "DOCKER_UNREACHABLE"
+    DOCKER_DENIED = "DOCKER_DENIED"
+    DOCKER_CONTEXT_UNKNOWN = "DOCKER_CONTEXT_UNKNOWN"
     # The library cannot be written, or is not what it should be.
     LIBRARY_MISSING = "LIBRARY_MISSING"
     LIBRARY_READ_ONLY = "LIBRARY_READ_ONLY"
@@ -125,6 +130,13 @@ CATALOG: Mapping[Reason, CatalogEntry] = {
         "UNAVAILABLE", _SOURCE, "Run `mediasync sources test` and look at `mediasync logs --level debug`."
     ),
     Reason.ENGINE_CANNOT: CatalogEntry("FAILED_PRECONDITION", _SOURCE, "Choose another engine; docs/sources.md says what each can do."),
+    Reason.CONTAINER_NOT_FOUND: CatalogEntry("UNAVAILABLE", _SOURCE, "`docker ps --all` shows the containers there are."),
+    Reason.CONTAINER_STOPPED: CatalogEntry(
+        "UNAVAILABLE", _SOURCE, "Start it with `docker start`, or take the files out of the stopped one with `engine: archive`."
+    ),
+    Reason.DOCKER_UNREACHABLE: CatalogEntry("UNAVAILABLE", _SOURCE),
+    Reason.DOCKER_DENIED: CatalogEntry("FAILED_PRECONDITION", _SOURCE),
+    Reason.DOCKER_CONTEXT_UNKNOWN: CatalogEntry("FAILED_PRECONDITION", _SOURCE),
     Reason.LIBRARY_MISSING: CatalogEntry("FAILED_PRECONDITION", _LIBRARY),
     Reason.LIBRARY_READ_ONLY: CatalogEntry("FAILED_PRECONDITION", _LIBRARY, "Mount it writable, or choose another destination."),
     Reason.LIBRARY_MARKER_MISSING: CatalogEntry("FAILED_PRECONDITION", _LIBRARY),
