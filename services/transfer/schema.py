@@ -222,5 +222,5 @@ MIGRATIONS = (
     Migration(1, metadata.create_all),
     Migration(2, lambda connection: _add_column(connection, scans.c.selection)),
     Migration(3, lambda connection: failed_files.create(connection, checkfirst=True)),
-    Migration(3, _add_landing_kinds),
+    Migration(4, _add_landing_kinds),
 )
