@@ -35,7 +35,7 @@ lint: venv-dev ## ruff, buf, and the agent's Python version
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/buf lint
-	@.venv/bin/vermin --quiet --no-tips --violations -t=3.6- mediasync/sources/agent/program.py
+	@.venv/bin/vermin --quiet --no-tips --violations -t=3.6- mediasync/sources/agent/program
 
 .PHONY: types
 types: venv-dev ## mypy, strict

@@ -145,7 +145,7 @@ def test_everything_of_both_packages_is_installed_and_nothing_else(installed: In
     assert brought > {
         "mediasync/py.typed",
         "mediasync/config/example.yaml",
-        "mediasync/sources/agent/program.py",
+        "mediasync/sources/agent/program/frames.py",
         "mediasync/v1/coordinator_pb2.py",
         "mediasync/v1/coordinator_pb2.pyi",
         "mediasync/v1/coordinator_pb2_grpc.py",

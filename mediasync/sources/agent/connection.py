@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Self
 
-from mediasync.paths import check_relative
-from mediasync.sources.agent import wire
-from mediasync.sources.agent.reading import ReadCall
+from mediasync.paths import check_relative, display
+from mediasync.sources.agent import requests, wire
+from mediasync.sources.agent.calls import BatchCall, Item, Outcome, RecordsCall
+from mediasync.sources.agent.reading import DeleteCall, HashCall, ReadCall
 from mediasync.sources.agent.session import Opened, Session
-from mediasync.sources.base import FileRead, Pace, ScanFinished, ScanRecord, ScanRequest, SinkOpener, SourceProbe, WantedFile
+from mediasync.sources.base import (
+    DirectoryGone,
+    DoomedFile,
+    FileDeleted,
+    FileHashed,
+    FileRead,
+    Pace,
+    ScanFinished,
+    ScanRecord,
+    ScanRequest,
+    SinkOpener,
+    SourceProbe,
+    Surroundings,
+    WantedFile,
+)
 from mediasync.sources.channel import Launcher
 from mediasync.sources.selection import EVERYTHING, Selection
-
-WAITING_RECORDS = 8  # frames of a scan that wait for their reader before the far side does
 
 
 class NamedFolders:
@@ -41,6 +52,7 @@ class AgentConnection:
         self._session = session
         self._folders = folders
         self._window_bytes = opened.window_bytes
+        self._selection: Selection = EVERYTHING
         ready = opened.ready
         self._probe = SourceProbe(
             engine=f"{engine}, agent on {ready.python}",
@@ -69,34 +81,54 @@ class AgentConnection:
 
     async def list_folders(self, limit: int = 200) -> list[bytes]:
         """Names of the directories directly below the root, linked ones too, sorted, at most `limit`."""
-        return await self._names(wire.list_folders(limit))
+        return await self._names(requests.list_folders(limit))
 
     async def missing_folders(self, folders: Sequence[bytes]) -> list[bytes]:
         """Those of `folders` that are no directories below the root."""
         for folder in folders:
             self._folders.add(folder)
-        missing = set(await self._names(wire.missing_folders(folders))) if folders else set()
+        missing = set(await self._names(requests.missing_folders(folders))) if folders else set()
         return [folder for folder in folders if folder in missing]
 
     async def scan(self, request: ScanRequest) -> AsyncIterator[ScanRecord]:
         """Looks for files; see `Connection.scan`. One that is left early closes the connection."""
         self._folders.add(request.folder)
-        call = _RecordsCall(self._session)
+        call = RecordsCall(self._session)
         self._session.begin(call)
         done = False
         try:
-            for frame in wire.scan(request.folder, request.changed_since_ns, request.known_directories.items()):
-                self._session.write(frame)
-                await self._session.drain()
+            await self._send(self._selected(request.selection), requests.scan(request, self._folders.all()))
             while not done:
                 record = wire.scan_record(*await call.next())
                 if isinstance(record, ScanFinished):
                     done = True
                     self._session.finish(call)
+                else:
+                    _check_below(request.folder, record.path)
+                    if isinstance(record, DirectoryGone) and record.path not in request.known_directories:
+                        raise wire.broken("the end of a directory that was not known")
                 yield record
         finally:
             if not done:
                 await self.close()
+
+    async def watch(self, request: ScanRequest) -> AsyncIterator[frozenset[bytes]]:
+        """Says in which directories something moves; see `Connection.watch`."""
+        self._folders.add(request.folder)
+        call = RecordsCall(self._session)
+        self._session.begin(call)
+        try:
+            await self._send(self._selected(request.selection), requests.watch(request, self._folders.all()))
+            while True:
+                kind, payload = await call.next()
+                if kind != wire.Answer.MOVED:
+                    raise wire.broken(f"a frame of kind {kind} while watching")
+                paths = wire.moved(payload)
+                for path in paths:
+                    _check_below(request.folder, path)
+                yield paths
+        finally:
+            await self.close()
 
     async def read(
         self,
@@ -107,80 +139,76 @@ class AgentConnection:
         pace: Pace | None = None,
     ) -> AsyncIterator[FileRead]:
         """Reads files; see `Connection.read`. One that is left early closes the connection."""
-        call = ReadCall(self._session, open_sink, self._folders.all(), self._window_bytes)
-        self._session.begin(call)
-        feeder = asyncio.create_task(call.feed(batches), name="read batches")
-        done = False
-        try:
-            while (outcome := await call.next()) is not None:
-                yield outcome
-            done = True
-            self._session.finish(call)
-        finally:
-            feeder.cancel()
-            await asyncio.wait([feeder])
-            if not done:
-                await self.close()
+        call = ReadCall(self._session, open_sink, self._folders.all(), self._window_bytes, pace)
+        async for outcome in self._run(call, batches, selection):
+            yield outcome
+
+    async def hash_files(
+        self, batches: AsyncIterator[Sequence[WantedFile]], *, selection: Selection = EVERYTHING
+    ) -> AsyncIterator[FileHashed]:
+        """Hashes files at the far side; see `Connection.hash_files`. One that is left early closes the connection."""
+        async for outcome in self._run(HashCall(self._session, self._folders.all()), batches, selection):
+            yield outcome
+
+    async def delete_unchanged(self, files: AsyncIterator[Sequence[DoomedFile]]) -> AsyncIterator[FileDeleted]:
+        """Deletes files that are what is said of them; see `Connection.delete_unchanged`. One that is left early closes the connection."""
+        async for outcome in self._run(DeleteCall(self._session, self._folders.all()), files, self._selection):
+            yield outcome
+
+    async def surroundings(self) -> Surroundings:
+        """Free space, and the programs that are there."""
+        return wire.free(await self._ask(requests.surroundings(), wire.Answer.FREE))
 
     async def close(self) -> None:
         """Ends the session, and the program on the far side with it."""
         await self._session.close()
 
+    def _selected(self, selection: Selection) -> list[bytes]:
+        """The request that makes the far side's selection this one, if it is another."""
+        if selection == self._selection:
+            return []
+        frame = requests.select(selection)
+        self._selection = selection
+        return [frame]
+
+    async def _send(self, *groups: Iterable[bytes]) -> None:
+        for group in groups:
+            for frame in group:
+                self._session.write(frame)
+                await self._session.drain()
+
+    async def _run(
+        self, call: BatchCall[Item, Outcome], batches: AsyncIterator[Sequence[Item]], selection: Selection
+    ) -> AsyncIterator[Outcome]:
+        frames = self._selected(selection)
+        outcomes = call.run(batches, frames)
+        try:
+            async for outcome in outcomes:
+                yield outcome
+        finally:
+            await outcomes.aclose()
+
     async def _names(self, request: bytes) -> list[bytes]:
-        call = _RecordsCall(self._session)
+        return wire.names(await self._ask(request, wire.Answer.NAMES))
+
+    async def _ask(self, request: bytes, answer: wire.Answer) -> bytes:
+        """One frame for one frame."""
+        call = RecordsCall(self._session)
         self._session.begin(call)
         done = False
         try:
             self._session.write(request)
             kind, payload = await call.next()
-            if kind != wire.Answer.NAMES:
-                raise wire.broken(f"a frame of kind {kind} instead of names")
-            result = wire.names(payload)
+            if kind != answer:
+                raise wire.broken(f"a frame of kind {kind} instead of {answer.name}")
             done = True
             self._session.finish(call)
         finally:
             if not done:
                 await self.close()
-        return result
+        return payload
 
 
-class _RecordsCall:
-    """Answers that are taken one by one; the far side waits while several are left lying."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._waiting: deque[tuple[int, bytes]] = deque()
-        self._arrived = asyncio.Event()
-        self._failure: BaseException | None = None
-        self._paused = False
-
-    @property
-    def due(self) -> bool:
-        return not self._paused
-
-    def frame(self, kind: int, payload: bytes) -> int:
-        self._waiting.append((kind, payload))
-        self._arrived.set()
-        if len(self._waiting) >= WAITING_RECORDS and not self._paused:
-            self._paused = True
-            self._session.pause()
-        return 0
-
-    def data(self, data: bytes) -> None:
-        raise AssertionError("no raw bytes follow a record")
-
-    def failed(self, error: BaseException) -> None:
-        self._failure = error
-        self._arrived.set()
-
-    async def next(self) -> tuple[int, bytes]:
-        while not self._waiting:
-            if self._failure is not None:
-                raise self._failure
-            self._arrived.clear()
-            await self._arrived.wait()
-        item = self._waiting.popleft()
-        if self._paused and len(self._waiting) <= WAITING_RECORDS // 2:
-            self._paused = False
-            self._session.resume()
-        return item
+def _check_below(folder: bytes, path: bytes) -> None:
+    if folder and path != folder and not path.startswith(folder + b"/"):
+        raise wire.broken(f"something outside of the folder that was asked for: {display(path[:200])}")

@@ -16,13 +16,16 @@ from typing import Protocol
 from mediasync.errors import MediasyncError, Reason
 from mediasync.paths import display
 from mediasync.sources import shell
-from mediasync.sources.agent import wire
+from mediasync.sources.agent import assembly, requests, wire
 from mediasync.sources.channel import Channel, Launcher
+from mediasync.sources.selection import EVERYTHING
 
 MAX_GREETING = 64 * 1024
 MAX_NOISE = 4096
 START_SECONDS = 30.0  # a container that just woke up may take long to start Python
-STALL_SECONDS = 120.0  # the longest silence while an answer is due; scans say something every second, disks may take their time
+LINE_SECONDS = 25.0  # the longest silence while an answer is due; the far side says that it lives every five seconds
+STALL_SECONDS = 120.0  # the longest time in which it says no more than that: disks may take their time
+LOOKS = 16  # how often in that time is looked at the clock
 
 
 class Call(Protocol):
@@ -66,7 +69,10 @@ class Session:
         self._greeted = False
         self._noise: deque[bytes] = deque(maxlen=64)
         self._closing: asyncio.Task[None] | None = None
-        self._heard = 0.0
+        self._heard = self._moved = 0.0
+        self._pauses = 0
+        self._held_until = 0.0
+        self._hold: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
 
     async def open(self, launcher: Launcher, roots: list[bytes]) -> Opened:
@@ -80,7 +86,7 @@ class Session:
             self._channel = launched.channel
             async with asyncio.timeout(START_SECONDS):
                 # Nothing is waited for in between: the loader reads the program, and the program this.
-                launched.channel.write(wire.program() + wire.hello(nonce, roots))
+                launched.channel.write(assembly.program() + requests.hello(nonce, roots, EVERYTHING))
                 kind, payload = await hello.answer
             arrived = time.time_ns()
             if kind == wire.Answer.FAILED:
@@ -109,7 +115,7 @@ class Session:
         if self._call is not None:
             raise RuntimeError("a connection does one thing at a time")
         self._call = call
-        self._heard = time.monotonic()
+        self._heard = self._moved = time.monotonic()
         self._look()
 
     def finish(self, call: Call) -> None:
@@ -129,14 +135,32 @@ class Session:
             await self._channel.drain()
 
     def pause(self) -> None:
-        """Lets the far side wait: whoever takes the answers lags."""
-        if self._channel is not None:
+        """Lets the far side wait: whoever takes the answers lags. Each has its `resume`."""
+        self._pauses += 1
+        if self._channel is not None and self._pauses == 1:
             self._channel.pause_reading()
 
     def resume(self) -> None:
         """Goes on."""
-        if self._channel is not None:
+        self._pauses -= 1
+        if self._channel is not None and self._pauses == 0:
             self._channel.resume_reading()
+
+    def hold(self, seconds: float) -> None:
+        """Lets the far side wait for so long from now: it is too fast. What is on its way still comes."""
+        loop = asyncio.get_running_loop()
+        self._held_until = max(self._held_until, loop.time() + seconds)
+        if self._hold is None and self.failure is None:
+            self.pause()
+            self._hold = loop.call_at(self._held_until, self._release)
+
+    def _release(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._hold = None
+        if loop.time() < self._held_until:
+            self._hold = loop.call_at(self._held_until, self._release)
+        else:
+            self.resume()
 
     async def close(self) -> None:
         """Ends the program. Calls under way end with CONNECTION_LOST."""
@@ -193,6 +217,7 @@ class Session:
         left = parser.raw_left
         if left and len(data) <= left:
             # Nearly everything passes here: one piece of one file, uncopied.
+            self._moved = self._heard
             parser.raw_left = left - len(data)
             assert self._call is not None
             self._call.data(data)
@@ -204,12 +229,16 @@ class Session:
                 view = view[len(part) :]
                 parser.raw_left -= len(part)
                 assert self._call is not None
+                self._moved = self._heard
                 self._call.data(bytes(part))
                 continue
             found = parser.next(view)
             if found is None:
                 return
             kind, payload, view = found
+            if kind == wire.Answer.ALIVE:
+                continue
+            self._moved = self._heard
             if kind == wire.Answer.TICK:
                 continue
             if self._call is None:
@@ -223,20 +252,27 @@ class Session:
             return
         self.failure = error
         self._stop_looking()
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
         if self._call is not None:
             self._call.failed(error)
         if self._channel is not None and self._closing is None:
             self._closing = asyncio.ensure_future(self._channel.close())
 
     def _look(self) -> None:
-        """Ends a session whose far side hangs: SSH's own keepalive is answered by the server, not by a program that waits for a disk."""
+        """Ends a session whose line is dead, or whose far side hangs: SSH's own keepalive is answered by the server, not by our program."""
         now = time.monotonic()
-        if self._call is None or not self._call.due:
-            self._heard = now
-        if now - self._heard >= STALL_SECONDS:
-            self._fail(MediasyncError(Reason.CONNECTION_LOST, f"{self.place} has sent nothing for {STALL_SECONDS:.0f} s"))
+        if self._call is None or not self._call.due or self._hold is not None:
+            self._heard = self._moved = now
+        if now - self._heard >= LINE_SECONDS:
+            self._fail(MediasyncError(Reason.CONNECTION_LOST, f"{self.place} has sent nothing for {LINE_SECONDS:.0f} s"))
             return
-        self._watch = asyncio.get_running_loop().call_later(STALL_SECONDS / 8, self._look)
+        if now - self._moved >= STALL_SECONDS:
+            stalled = f"{self.place} has got nowhere for {STALL_SECONDS:.0f} s; a disk may hang there"
+            self._fail(MediasyncError(Reason.CONNECTION_LOST, stalled))
+            return
+        self._watch = asyncio.get_running_loop().call_later(min(LINE_SECONDS, STALL_SECONDS) / LOOKS, self._look)
 
     def _stop_looking(self) -> None:
         if self._watch is not None:

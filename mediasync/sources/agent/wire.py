@@ -1,4 +1,5 @@
-"""This side's view of the agent's frames (`program.py` has the other's), as strict as it must be against a hostile far side.
+"""This side's view of the agent's frames (`program/frames.py` has the other's), as strict as it must be against a hostile far side. What is
+sent is made by `requests`.
 
 Everything received is bounded: a frame by `MAX_FRAME`, the text before the marker by `MAX_GREETING`. A frame that is not what it
 should be, and a name that is no path below the root, raise SOURCE_PROTOCOL.
@@ -7,23 +8,30 @@ should be, and a name that is no path below the root, raise SOURCE_PROTOCOL.
 from __future__ import annotations
 
 import enum
-import functools
-import importlib.resources
 import itertools
 import struct
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, display
-from mediasync.sources import filters
-from mediasync.sources.base import DirectoryScanned, DirectoryUnreadable, FileEntry, ReadStatus, ScanFinished, ScanRecord, WantedFile
+from mediasync.sources.base import (
+    DeleteStatus,
+    DirectoryGone,
+    DirectoryScanned,
+    DirectoryUnreadable,
+    FileEntry,
+    FileFiltered,
+    ReadStatus,
+    ScanFinished,
+    ScanRecord,
+    Surroundings,
+)
+from mediasync.sources.selection import FilterReason
 
-VERSION = 1
+VERSION = 2
 MARKER = b"\0mediasync-agent "
 MAX_FRAME = 1 << 20
-MAX_REQUEST = 256 * 1024
 
 _HEADER = struct.Struct(">BI")
 _ENTRY = struct.Struct(">QqqQ")
@@ -32,7 +40,7 @@ _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _I64 = struct.Struct(">q")
 _LISTED = struct.Struct(">QqqQH")  # an entry and the length of its name
-_WANTED = struct.Struct(">QqQdd")
+_SPACE = struct.Struct(">QQ")
 _SCANNED = struct.Struct(">qQQQ")
 _LARGEST = 1 << 63  # sizes and inodes are kept as signed 64-bit numbers
 
@@ -46,6 +54,11 @@ class Request(enum.IntEnum):
     KNOWN = 4
     SCAN = 5
     READ = 6
+    SELECT = 7
+    HASH = 8
+    DELETE = 9
+    WATCH = 10
+    SURROUNDINGS = 11
 
 
 class Answer(enum.IntEnum):
@@ -61,88 +74,28 @@ class Answer(enum.IntEnum):
     END = 72
     SKIPPED = 73
     TICK = 74
+    ALIVE = 75
+    GONE = 76
+    FILTERED = 77
+    HASHED = 78
+    DELETED = 79
+    MOVED = 80
+    FREE = 81
 
 
 _DOTS = (b".", b"..")
 _VERDICTS = (ReadStatus.OK, ReadStatus.UNSETTLED, ReadStatus.CHANGED, ReadStatus.VANISHED, ReadStatus.UNREADABLE)
-_COMPLETE, _HAS_NAMES, _MORE = 1, 2, 4
+_DELETIONS = (DeleteStatus.DELETED, DeleteStatus.CHANGED, DeleteStatus.VANISHED, DeleteStatus.REFUSED)
+_REASONS = {reason.value: reason for reason in FilterReason}
+_COMPLETE, _HAS_NAMES, _MORE, _YOUNG = 1, 2, 4, 8
+_DIGEST_BYTES = 32
 _HAS_ENTRY, _INCOMPLETE = 1, 2
 _ROOT_MISSING, _ROOT_UNREADABLE = 1, 2
-
-
-@functools.cache
-def program() -> bytes:
-    """The agent as the loader reads it."""
-    source = importlib.resources.files(__package__).joinpath("program.py").read_bytes()
-    packed = zlib.compress(source, 9)
-    return b"%08x" % len(packed) + packed
-
-
-# Requests.
-
-
-def _text(value: bytes) -> bytes:
-    return _U16.pack(len(value)) + value
-
-
-def _texts(values: Sequence[bytes]) -> bytes:
-    return _U32.pack(len(values)) + b"".join(_text(value) for value in values)
 
 
 def frame(kind: int, payload: bytes) -> bytes:
     """One frame."""
     return _HEADER.pack(kind, len(payload)) + payload
-
-
-def hello(nonce: bytes, roots: Sequence[bytes]) -> bytes:
-    """The first request: who asks, where the root may be, what is no result."""
-    table = _texts(filters.HIDDEN_PREFIXES) + _texts(filters.TEMPORARY_SUFFIXES) + _texts(filters.FOREIGN_NAMES)
-    return frame(Request.HELLO, _text(nonce) + _U16.pack(VERSION) + _texts(roots) + table)
-
-
-def list_folders(limit: int) -> bytes:
-    """Asks for the folders in the root."""
-    return frame(Request.LIST, _U32.pack(limit))
-
-
-def missing_folders(folders: Sequence[bytes]) -> bytes:
-    """Asks which of `folders` are none."""
-    return frame(Request.MISSING, _texts(folders))
-
-
-def _batches(items: Iterable[bytes], room: int) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    size = 0
-    for item in items:
-        if batch and size + len(item) > room:
-            yield batch
-            batch, size = [], 0
-        batch.append(item)
-        size += len(item)
-    if batch:
-        yield batch
-
-
-def scan(folder: bytes, changed_since_ns: int | None, known: Iterable[tuple[bytes, int]]) -> Iterator[bytes]:
-    """Asks for a scan, in several frames where many directories are known."""
-    for batch in _batches((_U64.pack(inode) + _text(path) for path, inode in known), MAX_REQUEST):
-        yield frame(Request.KNOWN, _U32.pack(len(batch)) + b"".join(batch))
-    exact = changed_since_ns is not None
-    yield frame(Request.SCAN, _I64.pack(changed_since_ns or 0) + bytes([exact]) + _text(folder))
-
-
-def read(files: Sequence[WantedFile], folders: Sequence[bytes]) -> Iterator[bytes]:
-    """Asks for files, in several frames where they are many."""
-    entries = _texts(folders)
-    wanted = (
-        _WANTED.pack(file.size_bytes, file.mtime_ns, file.inode, file.settle_seconds, file.incomplete_after_seconds) + _text(file.path)
-        for file in files
-    )
-    for batch in _batches(wanted, MAX_REQUEST):
-        yield frame(Request.READ, entries + _U32.pack(len(batch)) + b"".join(batch))
-
-
-# Answers.
 
 
 def broken(what: str) -> MediasyncError:
@@ -305,7 +258,24 @@ def _directory(payload: bytes) -> DirectoryScanned:
     if any(a >= b for a, b in itertools.pairwise(found)):
         raise broken("names out of order")
     fields.done()
-    return DirectoryScanned(path, inode, files, bool(flags & _COMPLETE), tuple(found) if flags & _HAS_NAMES else None, bool(flags & _MORE))
+    return DirectoryScanned(
+        path,
+        inode,
+        files,
+        complete=bool(flags & _COMPLETE),
+        names=tuple(found) if flags & _HAS_NAMES else None,
+        more=bool(flags & _MORE),
+        young=bool(flags & _YOUNG),
+    )
+
+
+def _filtered(payload: bytes) -> FileFiltered:
+    fields = _Fields(Answer.FILTERED, payload)
+    reason, size, path = fields.byte(), fields.number(_U64), fields.text()
+    fields.done()
+    if reason not in _REASONS or size >= _LARGEST:
+        raise broken(f"a reason {reason} or a size of {size} bytes")
+    return FileFiltered(check_path(path), _REASONS[reason], size)
 
 
 def scan_record(kind: int, payload: bytes) -> ScanRecord:
@@ -317,6 +287,13 @@ def scan_record(kind: int, payload: bytes) -> ScanRecord:
         path, message = fields.text(), fields.message()
         fields.done()
         return DirectoryUnreadable(check_path(path) if path else b"", message)
+    if kind == Answer.GONE:
+        fields = _Fields(Answer.GONE, payload)
+        path = fields.text()
+        fields.done()
+        return DirectoryGone(check_path(path) if path else b"")
+    if kind == Answer.FILTERED:
+        return _filtered(payload)
     if kind == Answer.SCANNED:
         fields = _Fields(Answer.SCANNED, payload)
         finished = ScanFinished(*fields.unpack(_SCANNED))
@@ -325,13 +302,56 @@ def scan_record(kind: int, payload: bytes) -> ScanRecord:
     raise broken(f"a frame of kind {kind} in a scan")
 
 
-def begin(payload: bytes, path: bytes) -> tuple[FileEntry, bool]:
-    """Reads BEGIN: the file that follows, and whether its end is missing."""
+def moved(payload: bytes) -> frozenset[bytes]:
+    """Reads MOVED: directories in which something moved."""
+    fields = _Fields(Answer.MOVED, payload)
+    paths = frozenset(check_path(path) if path else b"" for path in fields.texts())
+    fields.done()
+    return paths
+
+
+def free(payload: bytes) -> Surroundings:
+    """Reads FREE: what else is there."""
+    fields = _Fields(Answer.FREE, payload)
+    left, total = fields.unpack(_SPACE)
+    tools = tuple(display(tool[:200]) for tool in fields.texts())
+    fields.done()
+    if max(left, total) >= _LARGEST:
+        raise broken(f"a disk of {total} bytes")
+    return Surroundings(left, total, tools) if total else Surroundings(tools=tools)
+
+
+def begin(payload: bytes, path: bytes) -> tuple[FileEntry, bool, int]:
+    """Reads BEGIN: the file that follows, whether its end is missing, and where its bytes begin."""
     fields = _Fields(Answer.BEGIN, payload)
     flags = fields.byte()
     entry = _entry(fields, path)
+    offset = fields.number(_U64)
     fields.done()
-    return entry, bool(flags & _INCOMPLETE)
+    return entry, bool(flags & _INCOMPLETE), offset
+
+
+def hashed(payload: bytes, path: bytes) -> tuple[ReadStatus, FileEntry | None, str, bytes | None]:
+    """Reads HASHED: what became of a file, and its sha256 if that is good."""
+    fields = _Fields(Answer.HASHED, payload)
+    status = _verdict(fields)
+    entry = _entry(fields, path) if fields.byte() & _HAS_ENTRY else None
+    message = fields.message()
+    digest = fields.take(_DIGEST_BYTES) if status is ReadStatus.OK else None
+    fields.done()
+    if status is ReadStatus.UNSETTLED or (status is ReadStatus.OK and entry is None):
+        raise broken("a hash that is none")
+    return status, entry, message, digest
+
+
+def deleted(payload: bytes) -> tuple[DeleteStatus, str]:
+    """Reads DELETED: what became of a file."""
+    fields = _Fields(Answer.DELETED, payload)
+    number, message = fields.byte(), fields.message()
+    fields.done()
+    if number >= len(_DELETIONS):
+        raise broken(f"a deletion of kind {number}")
+    return _DELETIONS[number], message
 
 
 def _verdict(fields: _Fields) -> ReadStatus:

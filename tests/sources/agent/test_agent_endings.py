@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mediasync.sources.agent.program import Ending, age_of
+from mediasync.sources.agent.program.endings import Ending
+from mediasync.sources.agent.program.tree import age_of
 from tests.fixtures.sources import COMPLETE, GIF, JPEG, MP4, PNG, WEBM, WEBP, box, png_chunk
 
 
@@ -96,5 +97,5 @@ class _Status:
 def test_the_age_of_a_file_ends_by_itself_whatever_its_times(
     monkeypatch: pytest.MonkeyPatch, mtime: float, ctime: float, expected: float
 ) -> None:
-    monkeypatch.setattr("mediasync.sources.agent.program.time.time", lambda: 1_000_000.0)
+    monkeypatch.setattr("mediasync.sources.agent.program.tree.time.time", lambda: 1_000_000.0)
     assert age_of(_Status(1_000_000 + mtime, 1_000_000 + ctime)) == expected

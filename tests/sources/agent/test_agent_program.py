@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import shutil
@@ -14,14 +15,16 @@ import pytest
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.sources import shell
-from mediasync.sources.agent import program, wire
+from mediasync.sources.agent import assembly, program, requests, wire
 from mediasync.sources.agent.connection import AgentConnection, NamedFolders
-from mediasync.sources.base import ReadStatus
+from mediasync.sources.agent.program import frames, selecting
+from mediasync.sources.base import ReadStatus, WantedFile
 from mediasync.sources.process import ChildLauncher
+from mediasync.sources.selection import EVERYTHING, FilterReason
 from tests.fixtures.sources import COMPLETE, Collector, read, scan, want
 from tests.fixtures.ssh import without_override
 
-PROGRAM = Path(program.__file__)
+FOLDER = Path(program.__file__).parent
 
 
 def _pythons() -> list[str]:
@@ -46,18 +49,33 @@ async def connect(root: Path | str | bytes | Sequence[bytes], arguments: Sequenc
 
 def test_it_needs_no_more_than_python_3_6() -> None:
     vermin = Path(sys.executable).with_name("vermin")
-    checked = subprocess.run([vermin, "-t=3.6-", "--no-tips", "--violations", PROGRAM], capture_output=True, text=True, check=False)
+    checked = subprocess.run([vermin, "-t=3.6-", "--no-tips", "--violations", FOLDER], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
 
 
 def test_it_fits_into_one_small_write() -> None:
-    assert len(wire.program()) < 24 * 1024
+    assert len(assembly.program()) < 24 * 1024
 
 
 def test_both_ends_hold_the_same_numbers() -> None:
-    assert (program.VERSION, program.MARKER, program.MAX_FRAME) == (wire.VERSION, wire.MARKER, wire.MAX_FRAME)
+    assert (frames.VERSION, frames.MARKER, frames.MAX_FRAME) == (wire.VERSION, wire.MARKER, wire.MAX_FRAME)
     for kind in (*wire.Request, *wire.Answer):
-        assert getattr(program, kind.name) == kind
+        assert getattr(frames, kind.name) == kind
+    for reason in FilterReason:
+        assert getattr(selecting, reason.name) == reason.value
+
+
+def test_every_part_is_sent_and_no_name_of_one_hides_anothers() -> None:
+    assert {f"{part}.py" for part in program.PARTS} | {"__init__.py"} == {file.name for file in FOLDER.glob("*.py")}
+    names: list[str] = []
+    for part in program.PARTS:
+        for statement in ast.parse((FOLDER / f"{part}.py").read_text()).body:
+            if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+                names.append(statement.name)
+            elif isinstance(statement, ast.Assign):
+                names += [node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    assert len(names) == len(set(names))
+    assert "mediasync.sources" not in assembly.text()
 
 
 @pytest.mark.parametrize("python", _pythons(), ids=lambda path: Path(path).parent.parent.name + "-" + Path(path).name)
@@ -133,7 +151,7 @@ async def test_it_ends_when_its_stdin_ends(tmp_path: Path) -> None:
         *shell.agent_arguments(sys.executable), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     async with asyncio.timeout(20):
-        stdout, _ = await process.communicate(wire.program() + wire.hello(b"nonce", [os.fsencode(tmp_path)]))
+        stdout, _ = await process.communicate(assembly.program() + requests.hello(b"nonce", [os.fsencode(tmp_path)], EVERYTHING))
     assert process.returncode == 0
     assert stdout.startswith(wire.MARKER + b"nonce\n")
 
@@ -141,7 +159,7 @@ async def test_it_ends_when_its_stdin_ends(tmp_path: Path) -> None:
 async def test_it_ends_when_nobody_reads_its_stdout(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(bytes(8_000_000))
     status = (tmp_path / "x.bin").stat()
-    wanted = wire.WantedFile(b"x.bin", status.st_size, status.st_mtime_ns, status.st_ino, 0.0, 0.0)
+    wanted = WantedFile(b"x.bin", status.st_size, status.st_mtime_ns, status.st_ino, 0.0, 0.0)
     process = await asyncio.create_subprocess_exec(
         *shell.agent_arguments(sys.executable),
         stdin=asyncio.subprocess.PIPE,
@@ -151,7 +169,9 @@ async def test_it_ends_when_nobody_reads_its_stdout(tmp_path: Path) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    process.stdin.write(wire.program() + wire.hello(b"nonce", [os.fsencode(tmp_path)]) + b"".join(wire.read([wanted], [])))
+    process.stdin.write(
+        assembly.program() + requests.hello(b"nonce", [os.fsencode(tmp_path)], EVERYTHING) + b"".join(requests.read([wanted], []))
+    )
     async with asyncio.timeout(20):
         await process.stdout.readuntil(b"nonce\n")
         process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
@@ -166,7 +186,7 @@ async def test_a_broken_request_is_answered_and_ends_it(tmp_path: Path) -> None:
             *shell.agent_arguments(sys.executable), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
         async with asyncio.timeout(20):
-            stdout, _ = await process.communicate(wire.program() + wire.hello(b"n", [os.fsencode(tmp_path)]) + request)
+            stdout, _ = await process.communicate(assembly.program() + requests.hello(b"n", [os.fsencode(tmp_path)], EVERYTHING) + request)
         assert process.returncode == 1
         kind, payload = _last_frame(stdout)
         assert kind == wire.Answer.FAILED
@@ -281,7 +301,7 @@ async def test_a_named_folder_in_another_is_followed_and_an_unnamed_one_is_not(t
     (root / "a").mkdir(parents=True)
     (root / "a" / "linked").symlink_to(outside)
     status = (outside / "deep" / "x.txt").stat()
-    wanted = wire.WantedFile(b"a/linked/deep/x.txt", 1, status.st_mtime_ns, status.st_ino)
+    wanted = WantedFile(b"a/linked/deep/x.txt", 1, status.st_mtime_ns, status.st_ino)
     for folders, expected in (((b"a",), ReadStatus.VANISHED), ((b"a", b"a/linked"), ReadStatus.OK)):
         connection = await connect(root, (), *folders)
         (outcome,) = await read(connection, [wanted])

@@ -50,7 +50,7 @@ def text(value: bytes) -> bytes:
 READY = frame(Answer.READY, struct.pack(">q", 0) + text(b"cpython 3.6.0") + text(b"Linux") + text(b"/root"))
 SCANNED = frame(Answer.SCANNED, struct.pack(">qQQQ", 0, 0, 0, 0))
 WANTED = WantedFile(b"a/x.txt", 5, 1, 1)
-BEGIN = frame(Answer.BEGIN, b"\1" + ENTRY.pack(5, 1, 1, 1))
+BEGIN = frame(Answer.BEGIN, b"\1" + ENTRY.pack(5, 1, 1, 1) + bytes(8))
 END = frame(Answer.END, b"\0" + ENTRY.pack(5, 1, 1, 1) + text(b""))
 
 
@@ -139,7 +139,7 @@ async def test_i7_a_scan_that_lies_is_refused(answer: bytes) -> None:
         pytest.param(END, id="an end without a begin"),
         pytest.param(BEGIN + b"12345" + BEGIN, id="a begin without an end"),
         pytest.param(BEGIN + b"12345" + frame(Answer.SKIPPED, b"\2\0" + text(b"")), id="a file that was sent and skipped"),
-        pytest.param(frame(Answer.BEGIN, b"\1" + ENTRY.pack(1 << 40, 1, 1, 1)), id="another size than was asked for"),
+        pytest.param(frame(Answer.BEGIN, b"\1" + ENTRY.pack(1 << 40, 1, 1, 1) + bytes(8)), id="another size than was asked for"),
         pytest.param(BEGIN + b"12345" + frame(Answer.END, b"\7" + END[6:]), id="an unknown verdict"),
         pytest.param(BEGIN + b"12345" + frame(Answer.END, END[5:-1]), id="a cut end"),
         pytest.param(frame(Answer.SKIPPED, b"\0\0" + text(b"")), id="a good verdict on nothing"),
@@ -221,7 +221,7 @@ async def test_what_was_printed_instead_is_shown() -> None:
 
 
 async def test_silence_in_the_middle_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "STALL_SECONDS", 0.4)
+    monkeypatch.setattr(session, "LINE_SECONDS", 0.4)
     connection = await connect(MARKER + READY, BEGIN + b"123")
     with pytest.raises(MediasyncError) as raised:
         await read(connection, [WANTED])
@@ -229,8 +229,17 @@ async def test_silence_in_the_middle_ends_the_call(monkeypatch: pytest.MonkeyPat
     assert "has sent nothing for" in raised.value.message
 
 
+async def test_a_far_side_that_lives_and_gets_nowhere_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "STALL_SECONDS", 0.4)
+    connection = await connect(MARKER + READY, frame(Answer.TICK, b"") + frame(Answer.ALIVE, b""))
+    with pytest.raises(MediasyncError) as raised:
+        await read(connection, [WANTED])
+    assert raised.value.reason is Reason.CONNECTION_LOST
+    assert "has got nowhere for" in raised.value.message
+
+
 async def test_a_lagging_caller_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(session, "LINE_SECONDS", 0.2)
     connection = await connect(MARKER + READY, BEGIN + b"12345" + END)
     waiting = asyncio.Event()
 
