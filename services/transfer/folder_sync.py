@@ -31,25 +31,39 @@ _tracer = trace.get_tracer(__name__)
 
 
 class FolderSync:
-    """One attempt at one unit. `taking` may be one that goes on afterwards."""
+    """One attempt at one unit.
 
-    def __init__(self, parts: Parts, taking: Taking | None = None) -> None:
+    A watch gives the `taking` that it goes on with: unfinished files are left to it then, and so is saying that the unit is done. With
+    `goes_on` what was counted before still counts. `only` are paths that alone are taken, with what is below them; the scan is not
+    remembered then.
+    """
+
+    def __init__(self, parts: Parts, taking: Taking | None = None, *, goes_on: bool = False, only: Sequence[bytes] | None = None) -> None:
         self._parts = parts
+        self._watching = taking is not None
         self._taking = taking or Taking(parts)
-        self._scan_started_ns = 0
+        self._goes_on = goes_on
+        self._only = only
+        self.scan_seconds = 0.0
+        """How long the last scan took."""
 
     async def scan(self) -> ScanResult:
         """Looks at the folder and compares; changes nothing. The caller closes the result. Raises MediasyncError."""
         parts = self._parts
         parts.activity("scanning")
-        committed = await parts.landings.committed_by_directory(parts.unit)
+        if not self._goes_on:
+            parts.tally.restart(await parts.landings.committed_by_directory(parts.unit))
+        before = parts.tally.snapshot()
 
         def expect(record: DirectoryScanned, difference: DirectoryDiff, there: Sequence[FileEntry]) -> None:
             for entry in difference.wanted:
                 parts.tally.expect(entry)
 
         with _tracer.start_as_current_span("scan", attributes={"folder": display(parts.unit.folder)}) as span:
-            result = await FolderScan(parts, on_directory=expect).exact(lambda: parts.tally.restart(committed))
+            started = time.monotonic()
+            scan = FolderScan(parts, on_directory=expect, only=self._only)
+            result = await scan.exact(lambda: parts.tally.go_back(before))
+            self.scan_seconds = time.monotonic() - started
             found = {"files": result.finished.files_seen, "files.wanted": result.wanted.files, "files.doubtful": result.doubtful.files}
             span.set_attributes({**found, "scan.full": result.full})
         return result
@@ -59,16 +73,21 @@ class FolderSync:
         committed."""
         started = time.monotonic()
         parts, taking = self._parts, self._taking
+        taking.begin()
         result = await self.scan()
         try:
             await parts.manifest.mark_vanished(parts.unit, result.vanished)
             await taking.take(result, staging)
-            await self._look_again(result, staging)
+            if not self._watching:
+                await self._look_again(result, staging)
         finally:
             result.close()
-        await self._finish(result)
+            await parts.failures.replace(parts.unit, taking.failed_files.items())
+        if self._only is None:
+            await self._finish(result)
         counts = await parts.landings.unit_counts(parts.unit)
-        parts.tally.finished()
+        if not self._watching:
+            parts.tally.finished()
         parts.on_progress(parts.tally)
         unsettled = len(taking.look_again)
         unchanged = result.finished.files_seen - counts.files - unsettled - taking.files_failed - parts.tally.vanished_meanwhile

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from mediasync.model import SyncOptions
 from services.transfer.entities import SyncUnit
+from services.transfer.failed_store import FailedStore
 from services.transfer.landing_store import LandingStore
 from services.transfer.manifest_store import ManifestStore
 from services.transfer.receiving.lanes import Lanes
@@ -28,6 +29,7 @@ class Parts:
     lanes: Lanes
     manifest: ManifestStore
     landings: LandingStore
+    failures: FailedStore
     executor: Executor
     scratch: Path
     tally: UnitTally

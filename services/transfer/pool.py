@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from mediasync.model import SourceSpec
 from mediasync.sources.base import Connection, Source
@@ -23,6 +23,7 @@ class ConnectionPool:
         self._idle: list[Connection] = []
         self._reaper: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._keepers = 0
         self.round_trip_seconds = 0.0
         """Of the last connection that was made; 0 before there was one."""
         self.measured = asyncio.Event()
@@ -43,7 +44,27 @@ class ConnectionPool:
                 await connection.close()
                 raise
             self._idle.append(connection)
-            if self._reaper is None:
+            if self._reaper is None and not self._keepers:
+                self._reaper = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._reap)
+
+    @asynccontextmanager
+    async def dedicated(self) -> AsyncIterator[Connection]:
+        """A connection for one long use, which is not counted and is closed at its end."""
+        connection = await self._source.connect()
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """While this lasts, connections that nobody uses stay open: the next use must not wait for a login."""
+        self._keepers += 1
+        try:
+            yield
+        finally:
+            self._keepers -= 1
+            if not self._keepers and self._idle and self._reaper is None:
                 self._reaper = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._reap)
 
     async def _taken(self) -> Connection:

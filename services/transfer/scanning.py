@@ -89,7 +89,8 @@ class FolderScan:
     """Scans of one unit. One at a time.
 
     `on_directory` hears of each directory, or piece of one: the record, what it means, and the files not on record whose name and size the
-    library has already, which may be adopted. `on_filtered` hears of what is no result, in a scan that explains.
+    library has already, which may be adopted. `on_filtered` hears of what is no result, in a scan that explains. With
+    `only` nothing else than these paths, and what is below them, is wanted.
     """
 
     def __init__(
@@ -98,11 +99,13 @@ class FolderScan:
         *,
         on_directory: OnDirectory = lambda record, difference, there: None,
         on_filtered: Callable[[FileFiltered], None] | None = None,
+        only: Sequence[bytes] | None = None,
     ) -> None:
         self._parts = parts
         self._options = parts.options
         self._on_directory = on_directory
         self._on_filtered = on_filtered
+        self._only = frozenset(only) if only is not None else None
         self._selection = parts.lanes.selection
         self._known_folders: dict[bytes, bool] = {}
 
@@ -202,6 +205,9 @@ class FolderScan:
     async def _take_in(self, record: DirectoryScanned, difference: DirectoryDiff, result: ScanResult, far_now: float) -> None:
         if self._options.restore:
             await self._restore(difference)
+        if self._only is not None:
+            difference.wanted[:] = filter(self._is_asked_for, difference.wanted)
+            difference.doubtful[:] = filter(self._is_asked_for, difference.doubtful)
         there = await self._parts.run(self._in_library, difference.wanted) if difference.wanted else []
         if there:
             adopted = {entry.path for entry in there}
@@ -214,6 +220,14 @@ class FolderScan:
         if gone:
             result.vanished[record.path] = [*(result.vanished.get(record.path) or ()), *gone]
         self._on_directory(record, difference, there)
+
+    def _is_asked_for(self, entry: FileEntry) -> bool:
+        path = entry.path
+        while path not in (self._only or ()):
+            if not path:
+                return False
+            path = directory_of(path)
+        return True
 
     def _is_hidden(self, directory: bytes, row: RowState, far_now: float) -> bool:
         """Whether a file on record is not listed because it is no result any more. It may be there or not."""

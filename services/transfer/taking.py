@@ -57,8 +57,16 @@ class Taking:
         self._parts = parts
         self.problems: list[Problem] = []
         self.files_failed = 0
+        self.failed_files: dict[bytes, Reason] = {}
         self.look_again: dict[bytes, Unfinished] = {}
         self.unfinished: set[bytes] = set()
+
+    def begin(self) -> None:
+        """A scan of everything begins: what failed before is found again, if it fails again."""
+        self.problems = []
+        self.files_failed = 0
+        self.failed_files = {}
+        self.look_again = {}
 
     async def take(self, result: ScanResult, staging: Staging) -> None:
         """Takes what a scan found. Raises MediasyncError when the source or the library is lost."""
@@ -196,6 +204,8 @@ class Taking:
         _logger.warning("%s", problem.message, extra={"reason": problem.reason.value})
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
+        if problem.path is not None:
+            self.failed_files[problem.path] = problem.reason
         if in_scan and problem.path is not None:
             self.files_failed += 1
             self._parts.tally.failed(problem.path)

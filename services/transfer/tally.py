@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mediasync.model import FolderProgress, ProgressStatus, UnitProgress
 from mediasync.sources.base import FileEntry
@@ -41,7 +41,7 @@ class UnitTally:
         return row
 
     def restart(self, committed: Mapping[bytes, tuple[int, int]]) -> None:
-        """A scan starts over. `committed` is what earlier attempts of the same run brought: (files, bytes) by directory."""
+        """Counts anew. `committed` is what earlier attempts of the same run brought: (files, bytes) by directory."""
         self._rows.clear()
         for directory, (files, bytes_) in committed.items():
             row = self._row(directory + b"/" if directory else b"")
@@ -49,6 +49,14 @@ class UnitTally:
             row.files_done += files
             row.bytes_total += bytes_
             row.bytes_done += bytes_
+
+    def snapshot(self) -> dict[bytes, _Row]:
+        """The counts as they are, to go back to."""
+        return {folder: replace(row) for folder, row in self._rows.items()}
+
+    def go_back(self, snapshot: Mapping[bytes, _Row]) -> None:
+        """What was counted since does not count: the scan that expected it starts over."""
+        self._rows = {folder: replace(row) for folder, row in snapshot.items()}
 
     def expect(self, entry: FileEntry) -> None:
         """A file has to come."""

@@ -24,6 +24,7 @@ from mediasync.storage.database import Database
 from mediasync.suggest import nearest
 from services.transfer.bandwidth import Limits
 from services.transfer.entities import LibraryId, SyncUnit
+from services.transfer.failed_store import FailedStore
 from services.transfer.folder_sync import FolderSync
 from services.transfer.landing import recover
 from services.transfer.landing_store import LandingStore
@@ -39,6 +40,7 @@ from services.transfer.retries import Attempts
 from services.transfer.scanning import ScanResult
 from services.transfer.staging import Staging
 from services.transfer.tally import UnitTally
+from services.transfer.watching import Activity, FolderWatch
 
 _logger = logging.getLogger(__name__)
 _SAMPLE = 10
@@ -59,6 +61,7 @@ class TransferWorker:
         """`receivers` None keeps every connection in this process."""
         self._manifest = ManifestStore(database)
         self._landings = LandingStore(database)
+        self._failures = FailedStore(database)
         self._queues = QueueStore(database)
         self._home = home
         self._pools = ConnectionPools(open_source)
@@ -215,15 +218,33 @@ class TransferWorker:
         return [folder for folder in usual if folder in present] if usual else [b""]
 
     async def sync_folder(
-        self, sync_id: str, spec: SyncSpec, folder: bytes, on_progress: Callable[[UnitTally], None], on_scanned: Callable[[int, int], None]
+        self,
+        sync_id: str,
+        spec: SyncSpec,
+        folder: bytes,
+        on_progress: Callable[[UnitTally], None],
+        on_scanned: Callable[[int, int], None],
+        on_activity: Callable[[Activity], None] = lambda activity: None,
+        only_failed_of: str = "",
     ) -> SyncSummary:
-        """One attempt at one unit. Waits for another sync of the same folder into the same library. Raises MediasyncError."""
+        """One attempt at one unit; with `options.watch` it goes on until it is cancelled. Waits for another sync of the same folder into
+        the same library. With `only_failed_of` only what failed in that run is taken. Raises MediasyncError."""
         async with self._library(spec.dest_path) as library:
             origin = await self._manifest.origin(spec.source.key, spec.source.label, library)
-            async with self._folder_locks.setdefault((origin.key, folder), asyncio.Lock()), self._staging(library) as staging:
-                await self._queues.begin_run(sync_id, context.trace_parent())
-                unit = SyncUnit(sync_id, origin, folder, spec.options.extract_metadata)
-                return await FolderSync(self._parts(unit, spec, on_progress, on_scanned)).run(staging)
+        await self._queues.begin_run(sync_id, context.trace_parent())
+        parts = self._parts(SyncUnit(sync_id, origin, folder, spec.options.extract_metadata), spec, on_progress, on_scanned)
+
+        @asynccontextmanager
+        async def session() -> AsyncIterator[Staging]:
+            lock = self._folder_locks.setdefault((origin.key, folder), asyncio.Lock())
+            async with self._library(spec.dest_path) as library, lock, self._staging(library) as staging:
+                yield staging
+
+        if spec.options.watch:
+            return await FolderWatch(parts, session, on_activity).run()
+        only = await self._failures.paths(only_failed_of, origin, folder) if only_failed_of else None
+        async with session() as staging:
+            return await FolderSync(parts, only=only).run(staging)
 
     async def scan_folder(self, spec: SyncSpec, folder: bytes) -> tuple[ScanResult, int]:
         """What a sync of one folder would take, and how many files it would leave as they are. Takes nothing, remembers nothing
@@ -246,6 +267,7 @@ class TransferWorker:
             Lanes(spec.source, spec.options, unit.sync_id, selection, pool, self.limits, self._receivers, spec.folders),
             self._manifest,
             self._landings,
+            self._failures,
             self._executor,
             self._home,
             UnitTally(unit.folder),
