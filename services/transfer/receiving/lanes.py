@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from mediasync.model import SourceSpec, SyncOptions
+from mediasync.model import SourceSpec, SshConnection, SyncOptions
 from mediasync.sources.base import Connection, Pace, WantedFile
 from mediasync.sources.selection import Selection
 from services.transfer.bandwidth import Limits, Share
@@ -52,6 +53,17 @@ class Lanes:
     limits: Limits
     receivers: Receivers | None
     folders: tuple[bytes, ...] = ()
+
+    @property
+    def far(self) -> bool:
+        """Whether logging in takes round trips over a line, and can be done in receivers."""
+        connection = self.spec.connection
+        if self.receivers is None or not isinstance(connection, SshConnection):
+            return False
+        try:
+            return not ipaddress.ip_address(connection.host).is_loopback
+        except ValueError:
+            return connection.host != "localhost"
 
     def warm(self) -> None:
         """A large pull is expected: receivers begin to log in, while others still look at what there is."""
