@@ -300,7 +300,9 @@ class Connection(Protocol):
 
     def watch(self, request: ScanRequest) -> AsyncIterator[frozenset[bytes]]:
         """Watches the `known_directories` of `request` below its `folder`: yields the paths of those in which something moved, soon
-        after it did, and the empty set every few seconds as a sign of life. What is new in them is for a scan to find.
+        after it did, and the empty set every few seconds as a sign of life. What is new in them is for a scan to find. The first is the
+        empty set, once it watches: what moved before is for a scan that begins after it. Directories that appear in known ones are watched
+        too.
 
         Runs until it is left, which closes the connection. Raises ENGINE_CANNOT where the engine has no means; quick scans are
         the way then.

@@ -34,3 +34,12 @@ async def test_folders_that_are_missing_are_named_in_the_order_asked(far: FarSid
     asked = [b"zzz", b"there", b"there/below", b"linked", b"dangling", b"file.txt", b"there/nope"]
     assert await connection.missing_folders(asked) == [b"zzz", b"dangling", b"file.txt", b"there/nope"]
     assert await connection.missing_folders([]) == []
+
+
+async def test_free_space_and_tools_are_told(far: FarSide, connection: Connection) -> None:
+    there = await connection.surroundings()
+    assert (there.free_bytes is None) == (there.total_bytes is None)
+    if there.free_bytes is not None and there.total_bytes is not None:
+        assert 0 <= there.free_bytes <= there.total_bytes
+    assert all(isinstance(tool, str) and tool for tool in there.tools)
+    assert await connection.list_folders() == []

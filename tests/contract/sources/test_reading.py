@@ -125,3 +125,30 @@ async def test_a_consumer_that_lags_makes_the_far_side_wait(far: FarSide, connec
         await asyncio.sleep(0)
     assert taken == 1000
     assert most_ahead < 1000
+
+
+class _Slow:
+    """Lets nothing more come for a moment, as often as it may."""
+
+    def __init__(self, times: int) -> None:
+        self.bytes = 0
+        self._times = times
+
+    def took(self, count: int) -> float:
+        self.bytes += count
+        self._times -= 1
+        return 0.001 if self._times >= 0 else 0.0
+
+
+async def test_a_pace_holds_the_far_side_back_and_loses_nothing(far: FarSide, connection: Connection) -> None:
+    contents = {f"{number:03}.bin".encode(): bytes([number]) * 50_000 for number in range(40)} | {b"large.bin": bytes(5_000_000)}
+    for path, content in contents.items():
+        far.put(path, content)
+    found = await scan(connection)
+    pace, sinks = _Slow(50), Collector()
+    wanted = [want(entry) for entry in found.files.values()]
+    outcomes = [outcome async for outcome in connection.read(batches_of(wanted[:10], wanted[10:]), sinks.open, pace=pace)]
+    assert {outcome.status for outcome in outcomes} == {ReadStatus.OK}
+    assert {path: digest(data) for path, data in sinks.files.items()} == {path: digest(data) for path, data in contents.items()}
+    assert pace.bytes >= sum(map(len, contents.values()))
+    assert set((await scan(connection)).files) == set(contents)
