@@ -14,9 +14,10 @@ from services.coordinator.patience import Patience
 from services.coordinator.peers import GrpcPeers
 from services.coordinator.relay import Relay, everything, lists_only
 from services.coordinator.reporting import REPORTER
+from services.coordinator.schema import MIGRATIONS
 from services.coordinator.servicer import CoordinatorServicer
 from services.coordinator.sources import Sources
-from services.coordinator.store import MIGRATIONS, Store
+from services.coordinator.store import Store
 from services.coordinator.watch import Watches
 from services.coordinator.workflow import WorkflowEngine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from mediasync.ids import new_job_id, new_sync_id
-from mediasync.model import Job, JobState, SyncSpec
+from mediasync.model import Job, JobState, SourceSpec, SshConnection, SyncSpec
 from mediasync.runtime import crash
 from services.coordinator.store import Request, Store
 
@@ -22,6 +23,9 @@ class Engine(Protocol):
 
     def cancel(self, job_id: str) -> None:
         """Makes a running job look at what it was asked: to stop, which the store knows already. Harmless for any other."""
+
+    async def look(self, job_id: str) -> None:
+        """Makes a running job look at whether it is paused and how fast it may be, as the store has it. Harmless for any other."""
 
     async def recover(self) -> None:
         """Sees to it that every job that has not ended is under way."""
@@ -68,6 +72,8 @@ class Jobs:
         self._store = store
         self._engine = engine
         self._hold = hold
+        # Or the one that was asked first might take effect last.
+        self._changing = asyncio.Lock()
 
     async def start(self, request: Request, spec: SyncSpec, trace: Mapping[str, str]) -> Job:
         """Accepts a sync and sets it going. `trace` is the trace it belongs to, as it travels between processes.
@@ -76,6 +82,16 @@ class Jobs:
         """
         job = Job(new_job_id(), new_sync_id(), JobState.PENDING, spec, create_time=time.time())
         accepted, first = await self._store.accept(request, job, trace)
+        return await self._begin(accepted, first)
+
+    async def retry(self, request: Request, job_or_sync_id: str, trace: Mapping[str, str]) -> Job:
+        """Starts a job for what an ended one did not bring. Raises JOB_NOT_FOUND, JOB_NOT_ENDED, NOTHING_FAILED."""
+        nowhere = SyncSpec(SourceSpec(SshConnection("")), "")  # the store puts in that of the other job
+        new = Job(new_job_id(), new_sync_id(), JobState.PENDING, nowhere, create_time=time.time())
+        accepted, first = await self._store.accept_retry(request, job_or_sync_id, new, trace)
+        return await self._begin(accepted, first)
+
+    async def _begin(self, accepted: Job, first: bool) -> Job:
         crash.point("coordinator.after_accept")
         if first or not (await self._store.job(accepted.job_id)).job.state.terminal:
             # Before the answer: once the client has it, it may leave, and with it the last one who kept the services up.
@@ -100,4 +116,20 @@ class Jobs:
         """Asks a job to stop. Returns it as it was. Raises JOB_NOT_FOUND."""
         job = await self._store.request_cancel(request, job_or_sync_id)
         self._engine.cancel(job.job_id)
+        return job
+
+    async def pause(self, request: Request, job_or_sync_id: str, *, paused: bool) -> Job:
+        """Holds a job, or lets it go on. Raises JOB_NOT_FOUND, JOB_ENDED."""
+        async with self._changing:
+            job = await self._store.request_pause(request, job_or_sync_id, paused=paused)
+            crash.point("coordinator.after_pause")
+            await self._engine.look(job.job_id)
+        return job
+
+    async def limit(self, request: Request, job_or_sync_id: str, megabits: float | None) -> Job:
+        """Changes how fast a job may be: megabits a second, 0 for no limit, None for what its options say. Raises JOB_NOT_FOUND,
+        JOB_ENDED."""
+        async with self._changing:
+            job = await self._store.request_limit(request, job_or_sync_id, megabits)
+            await self._engine.look(job.job_id)
         return job

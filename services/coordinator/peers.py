@@ -23,7 +23,7 @@ from mediasync.v1 import (
     transfer_pb2_grpc,
     types_pb2,
 )
-from services.coordinator.steps import Alive, Processed, Scanned
+from services.coordinator.terms import Activity, Alive, Processed, Scanned
 
 _TRANSFER, _EVENTS, _PROGRESS = "the transfer worker", "the event log", "the progress service"
 
@@ -55,23 +55,46 @@ class GrpcPeers:
             response = await self._transfer.ProbeSource(request, timeout=_probe_seconds(spec.options))
         return tuple(unit.raw for unit in response.units)
 
-    async def sync_folder(self, sync_id: str, spec: SyncSpec, folder: bytes) -> AsyncGenerator[Scanned | Alive | SyncSummary]:
-        """Syncs one folder; ends after the summary."""
+    async def sync_folder(
+        self, sync_id: str, spec: SyncSpec, folder: bytes, only_failed_of: str
+    ) -> AsyncGenerator[Scanned | Alive | Activity | SyncSummary]:
+        """Syncs one folder, or watches it; ends after the summary."""
         request = transfer_pb2.SyncFolderRequest(
             sync_id=sync_id,
             source=convert.source_to_pb(spec.source),
             dest_path=spec.dest_path,
             folder=convert.file_path(folder),
             options=convert.options_to_pb(spec.options),
+            only_failed_of=only_failed_of,
         )
         async for event in _messages(self._transfer.SyncFolder(request), _TRANSFER, _SILENCE_SECONDS):
             kind = event.WhichOneof("event")
             if kind == "scanned":
                 yield Scanned(event.scanned.files_to_take, event.scanned.bytes_to_take)
+            elif kind == "activity":
+                activity = event.activity
+                yield Activity(activity.text, convert.to_unix(activity.gone_since), convert.to_unix(activity.next_try))
             elif kind == "done":
                 yield convert.summary_from_pb(event.done.summary)
             else:
                 yield Alive()
+
+    async def preview_folder(self, spec: SyncSpec, folder: bytes) -> AsyncGenerator[transfer_pb2.PreviewFolderResponse]:
+        """The transfer worker's own stream, as it comes: a preview may name a million files."""
+        request = transfer_pb2.PreviewFolderRequest(
+            source=convert.source_to_pb(spec.source),
+            dest_path=spec.dest_path,
+            folder=convert.file_path(folder),
+            options=convert.options_to_pb(spec.options),
+        )
+        async for event in _messages(self._transfer.PreviewFolder(request), _TRANSFER, _SILENCE_SECONDS):
+            yield event
+
+    async def set_limit(self, sync_id: str, megabits: float | None) -> None:
+        """Changes how fast a run may be; None for what its options say."""
+        request = transfer_pb2.SetBandwidthLimitRequest(sync_id=sync_id, megabits=megabits)
+        with rpc_errors(_TRANSFER):
+            await self._transfer.SetBandwidthLimit(request, timeout=_QUICK_SECONDS)
 
     async def processing(self, sync_id: str) -> AsyncGenerator[Processed]:
         """Follows the processing of a run's files to its end."""

@@ -28,13 +28,23 @@ class Reporter(Protocol):
 class JobReports:
     """The cumulative report of one job. Its status only moves forward, however many units say what they are at (invariant I9)."""
 
-    def __init__(self, reporter: Reporter, job: Job) -> None:
+    def __init__(self, reporter: Reporter, job: Job, pause_changes: int = 0) -> None:
         self._reporter = reporter
-        self._report = JobProgressReport(job.job_id, ProgressStatus.INITIALIZING, start_time=job.start_time)
+        self._report = JobProgressReport(job.job_id, ProgressStatus.INITIALIZING, start_time=job.start_time, pause_changes=pause_changes)
 
     def plan(self, units_total: int) -> None:
         """How many units of work there are; told with the next report."""
         self._report = dataclasses.replace(self._report, units_total=units_total)
+
+    def pause(self, changes: int) -> None:
+        """The job was paused or resumed so often, in all."""
+        self._report = dataclasses.replace(self._report, pause_changes=max(self._report.pause_changes, changes))
+        self._reporter.update(self._report)
+
+    def stage(self, text: str) -> None:
+        """What it is at, in words; empty for the status' own."""
+        self._report = dataclasses.replace(self._report, current_stage=text)
+        self._reporter.update(self._report)
 
     def show(self, status: ProgressStatus, *, files_processed: int = 0) -> None:
         """The job is at this now."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -12,11 +14,13 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from mediasync import convert
+from mediasync.convert.previews import preview_summary_from_pb, preview_summary_to_pb
 from mediasync.errors import FieldViolation
+from mediasync.model import Job, PreviewSummary
 from mediasync.runtime import paging, propagation
 from mediasync.runtime.context import SYNC_ID_BAGGAGE
 from mediasync.v1 import coordinator_pb2 as pb
-from mediasync.v1 import coordinator_pb2_grpc
+from mediasync.v1 import coordinator_pb2_grpc, types_pb2
 from services.coordinator import validation
 from services.coordinator.jobs import Jobs
 from services.coordinator.peers import GrpcPeers
@@ -26,6 +30,8 @@ from services.coordinator.watch import Watches
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
+
+MAX_LIMIT_MEGABITS = 1_000_000.0
 
 _ORIGINS = {Origin.CONFIGURATION: pb.SOURCE_ORIGIN_CONFIGURATION, Origin.ADDED: pb.SOURCE_ORIGIN_ADDED}
 
@@ -47,11 +53,8 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         if await self._store.answered(asked) is None:
             spec = await self._sources.fill(spec, options_given=request.spec.HasField("options"))
             validation.require(validation.check_request_id(request.request_id) + validation.check_spec(spec, "spec"))
-        # The trace of the one who asks goes with the job: what is done for it later, also after a crash, belongs there.
-        carrier = dict(propagation.inject(otel_context.get_current()))
-        job = await self._jobs.start(asked, spec, carrier)
-        # The sync had no id yet when the span of this call began.
-        trace.get_current_span().set_attributes({SYNC_ID_BAGGAGE: job.sync_id, "job.id": job.job_id})
+        job = await self._jobs.start(asked, spec, _trace())
+        _name_in_trace(job)
         return pb.StartSyncResponse(job=convert.job_to_pb(job))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
@@ -69,6 +72,49 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         validation.require(validation.check_request_id(request.request_id))
         job = await self._jobs.cancel(_request(request, request.request_id), request.job_id)
         return pb.CancelJobResponse(job=convert.job_to_pb(job))
+
+    async def PauseJob(self, request: pb.PauseJobRequest, context: Context) -> pb.PauseJobResponse:
+        validation.require(validation.check_request_id(request.request_id))
+        job = await self._jobs.pause(_request(request, request.request_id), request.job_id, paused=True)
+        return pb.PauseJobResponse(job=convert.job_to_pb(job))
+
+    async def ResumeJob(self, request: pb.ResumeJobRequest, context: Context) -> pb.ResumeJobResponse:
+        validation.require(validation.check_request_id(request.request_id))
+        job = await self._jobs.pause(_request(request, request.request_id), request.job_id, paused=False)
+        return pb.ResumeJobResponse(job=convert.job_to_pb(job))
+
+    async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
+        validation.require(validation.check_request_id(request.request_id))
+        job = await self._jobs.retry(_request(request, request.request_id), request.job_id, _trace())
+        _name_in_trace(job)
+        return pb.RetryJobResponse(job=convert.job_to_pb(job))
+
+    async def SetJobLimit(self, request: pb.SetJobLimitRequest, context: Context) -> pb.SetJobLimitResponse:
+        megabits = request.megabits if request.HasField("megabits") else None
+        wrong = validation.check_request_id(request.request_id)
+        # Also not a number, which is neither.
+        if megabits is not None and not 0 <= megabits <= MAX_LIMIT_MEGABITS:
+            wrong.append(FieldViolation("megabits", f"must be 0 to {MAX_LIMIT_MEGABITS:.0f}, is {megabits:g}"))
+        validation.require(wrong)
+        job = await self._jobs.limit(_request(request, request.request_id), request.job_id, megabits)
+        return pb.SetJobLimitResponse(job=convert.job_to_pb(job))
+
+    async def PreviewSync(self, request: pb.PreviewSyncRequest, context: Context) -> AsyncIterator[pb.PreviewSyncResponse]:
+        spec = await self._sources.fill(convert.spec_from_pb(request.spec), options_given=request.spec.HasField("options"))
+        validation.require(validation.check_spec(spec, "spec"))
+        summary = PreviewSummary()
+        # Without its destination: whether a library could be there, a preview finds out without making one.
+        for unit in await self._peers.probe(dataclasses.replace(spec, dest_path="")):
+            async with aclosing(self._peers.preview_folder(spec, unit)) as events:
+                async for event in events:
+                    kind = event.WhichOneof("event")
+                    if kind == "summary":
+                        summary += preview_summary_from_pb(event.summary)
+                    elif kind == "files":
+                        yield pb.PreviewSyncResponse(files=event.files)
+                    else:
+                        yield pb.PreviewSyncResponse(heartbeat=types_pb2.Heartbeat())
+        yield pb.PreviewSyncResponse(summary=preview_summary_to_pb(summary))
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
         async for event in self._watches.watch(request.job_id, request.resume_token):
@@ -124,6 +170,16 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         if file is None:
             file = await self._store.answer(asked, (await self._peers.trust_host_key(source, request.fingerprint)).encode())
         return pb.TrustHostKeyResponse(known_hosts_file=file.decode())
+
+
+def _trace() -> dict[str, str]:
+    """The trace of the one who asks. It goes with the job: what is done for it later, also after a crash, belongs there."""
+    return dict(propagation.inject(otel_context.get_current()))
+
+
+def _name_in_trace(job: Job) -> None:
+    """The sync had no id yet when the span of the call that started it began."""
+    trace.get_current_span().set_attributes({SYNC_ID_BAGGAGE: job.sync_id, "job.id": job.job_id})
 
 
 def _request(message: Message, request_id: str) -> Request:

@@ -8,7 +8,10 @@
 
 A step may run again after a crash, so each may be repeated: the transfer worker counts what it did for the same run before, the event
 log knows an event by its id. A step's outcome is kept as JSON and replayed. A step ends early when the job is asked to stop, or when
-another unit has failed: then it is `stopped`, and so are those after it.
+another unit has failed: then it is `stopped`, and so are those after it. While the job is paused no step is at work: the one that was
+begins anew when the job is resumed.
+
+A watch is a sync whose folder steps do not end by themselves. A retry's units are those that the job before it left.
 """
 
 from __future__ import annotations
@@ -18,10 +21,10 @@ import base64
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from google.protobuf import json_format
 from opentelemetry import trace
@@ -34,6 +37,8 @@ from mediasync.paths import display
 from mediasync.runtime import crash
 from mediasync.v1 import types_pb2
 from services.coordinator.patience import Patience
+from services.coordinator.store import Unit
+from services.coordinator.terms import Activity, Peers, Processed, Reports, Scanned, Terms, Watcher
 
 logger = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -45,60 +50,12 @@ _DELIVERY_SECONDS = 5.0
 _DELIVERY_SECONDS_CUT_SHORT = 1.0
 _SETTLE_SECONDS = 1.5
 _SETTLE_POLL_SECONDS = 0.25
+# A watch waits for a source that is gone; what else is wrong with it stays wrong.
+_GONE = (Reason.HOST_UNREACHABLE, Reason.CONNECTION_LOST)
+_FIRST_TRY_SECONDS = 5.0
+_LONGEST_TRY_SECONDS = 60.0
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Scanned:
-    """The scan of a folder is over."""
-
-    files_to_take: int
-    bytes_to_take: int
-
-
-@dataclass(frozen=True)
-class Alive:
-    """The worker is still at it."""
-
-
-@dataclass(frozen=True)
-class Processed:
-    """How far the processing of a run's files is."""
-
-    files_done: int
-    files_left: int
-    files_invalid: int = 0
-    problems: tuple[Problem, ...] = ()
-
-
-class Peers(Protocol):
-    """The other services, as the steps see them. Every call raises MediasyncError."""
-
-    async def probe(self, spec: SyncSpec) -> tuple[bytes, ...]:
-        """The units of work of a sync."""
-
-    def sync_folder(self, sync_id: str, spec: SyncSpec, folder: bytes) -> AsyncGenerator[Scanned | Alive | SyncSummary]:
-        """Syncs one folder; ends after the summary. Leaving it stops the work."""
-
-    def processing(self, sync_id: str) -> AsyncGenerator[Processed]:
-        """Follows the processing of a run's files to its end."""
-
-    async def landed(self, sync_id: str) -> tuple[int, int]:
-        """Files and bytes that have landed so far."""
-
-    async def publish_end(self, job: Job) -> int:
-        """Puts the end of a job into the event log; its sequence number there."""
-
-    async def wait_delivered(self, subscription: str, sequence: int, seconds: float) -> None:
-        """Waits until a subscription has dealt with everything up to `sequence`."""
-
-
-class Reports(Protocol):
-    """Where a job's progress is told."""
-
-    def show(self, status: ProgressStatus, *, files_processed: int = 0) -> None:
-        """The job is at this now."""
 
 
 @dataclass(frozen=True)
@@ -162,17 +119,52 @@ def settled(job: Job, told: Outcome) -> Job:
     return dataclasses.replace(job, state=state, summary=summary)
 
 
-class Steps:
-    """The steps of one job. `stop` is set when it is to end early; `recovered` says that another process began it."""
+def remains(job: Job, terms: Terms, units: Sequence[bytes], folders: Sequence[Outcome]) -> tuple[Unit, ...]:
+    """What a retry of the job would take, once its units are known."""
+    left = []
+    for folder, outcome in zip(units, folders, strict=True):
+        if outcome.problem or outcome.stopped:
+            left.append(Unit(folder, terms.failed_of(folder)))
+        elif outcome.summary.files_failed:
+            left.append(Unit(folder, job.sync_id))
+    return tuple(left)
 
-    def __init__(self, peers: Peers, patience: Patience, reports: Reports, job: Job, stop: asyncio.Event, *, recovered: bool) -> None:
+
+async def publish(peers: Peers, patience: Patience, ended: Job) -> Outcome:
+    """Tells subscribers that the job has ended, and gives the catalog a moment to take it in."""
+    with tracer.start_as_current_span("sync.publish") as span:
+
+        async def attempt(alive: Callable[[], None]) -> int:
+            return await peers.publish_end(ended)
+
+        try:
+            sequence = await patience.call("publishing the end of the sync", attempt)
+        except MediasyncError as error:
+            _mark(span, error)
+            logger.error("subscribers were not told of the end of the sync: %s", error, extra={"reason": error.reason.value})
+            message = f"subscribers could not be told that the sync has ended: {error.message}"
+            return Outcome(problem=Problem(error.reason, message, error.remedy))
+        seconds = _DELIVERY_SECONDS_CUT_SHORT if ended.state in (JobState.FAILED, JobState.CANCELLED) else _DELIVERY_SECONDS
+        try:
+            await peers.wait_delivered(CATALOG_SUBSCRIPTION, sequence, seconds)
+        except MediasyncError as error:
+            # It gets there; only `files list` right now may lack something.
+            logger.info("the catalog is behind: %s", error, extra={"reason": error.reason.value})
+        return Outcome()
+
+
+class Steps:
+    """The steps of one job."""
+
+    def __init__(self, peers: Peers, patience: Patience, reports: Reports, job: Job, terms: Terms, watcher: Watcher) -> None:
         self._peers = peers
         self._patience = patience
         self._reports = reports
         self._job = job
-        self._stop = stop
+        self._terms = terms
+        self._watcher = watcher
         # How far it was is not known, and progress never goes back.
-        self._at_least = ProgressStatus.TRANSFERRING if recovered else ProgressStatus.SCANNING
+        self._at_least = ProgressStatus.TRANSFERRING if terms.recovered else ProgressStatus.SCANNING
 
     async def probe(self) -> Outcome:
         """Which units of work there are."""
@@ -181,7 +173,22 @@ class Steps:
             async def attempt(alive: Callable[[], None]) -> tuple[bytes, ...]:
                 return await self._peers.probe(self._job.spec)
 
-            units = await self._patience.call("probing the source", attempt)
+            gone_since, pause = 0.0, _FIRST_TRY_SECONDS
+            while True:
+                try:
+                    units = await self._patience.call("probing the source", attempt)
+                    break
+                except MediasyncError as error:
+                    if not self._job.spec.options.watch or error.reason not in _GONE:
+                        raise
+                    gone_since = gone_since or time.time()
+                    await self._watcher.heard(b"", Activity(error.message, gone_since, time.time() + pause))
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, _LONGEST_TRY_SECONDS)
+            if gone_since:
+                await self._watcher.heard(b"", Activity(""))
+            if self._terms.scope is not None:
+                units = tuple(unit.folder for unit in self._terms.scope)
             span.set_attribute("units", len(units))
             return Outcome(units=units)
 
@@ -196,13 +203,16 @@ class Steps:
 
             async def attempt(alive: Callable[[], None]) -> SyncSummary:
                 crash.point("coordinator.before_step_sync")
-                async with aclosing(self._peers.sync_folder(self._job.sync_id, self._job.spec, folder)) as events:
+                call = self._peers.sync_folder(self._job.sync_id, self._limited(), folder, self._terms.failed_of(folder))
+                async with aclosing(call) as events:
                     async for event in events:
                         alive()
                         if isinstance(event, SyncSummary):
                             return event
                         if isinstance(event, Scanned) and event.files_to_take:
                             self._reports.show(ProgressStatus.TRANSFERRING)
+                        if isinstance(event, Activity):
+                            await self._watcher.heard(folder, event)
                 raise MediasyncError(Reason.SERVICES_UNREACHABLE, f"the transfer worker left the folder {display(folder)!r} unfinished")
 
             summary = await self._patience.call(f"syncing the folder {display(folder)!r}", attempt)
@@ -211,9 +221,17 @@ class Steps:
 
         return await self._step("sync.folder", work)
 
+    def _limited(self) -> SyncSpec:
+        """The sync as it is to be now."""
+        spec, limit = self._job.spec, self._terms.limit_mbps
+        if limit is None:
+            return spec
+        options = dataclasses.replace(spec.options, bandwidth_limit_mbps=limit, bandwidth_timetable=())
+        return dataclasses.replace(spec, options=options)
+
     def halt(self) -> None:
         """Ends what is under way, and stops what has not begun."""
-        self._stop.set()
+        self._terms.stop.set()
 
     async def processing(self) -> Outcome:
         """Waits until every file was looked into. Files that are not what their names say are in the library all the same."""
@@ -259,34 +277,16 @@ class Steps:
         return _ended(self._job, state, summary, problem)
 
     async def publish(self, ended: Job) -> Outcome:
-        """Tells subscribers that the job has ended, and gives the catalog a moment to take it in."""
-        with tracer.start_as_current_span("sync.publish") as span:
-
-            async def attempt(alive: Callable[[], None]) -> int:
-                return await self._peers.publish_end(ended)
-
-            try:
-                sequence = await self._patience.call("publishing the end of the sync", attempt)
-            except MediasyncError as error:
-                _mark(span, error)
-                logger.error("subscribers were not told of the end of the sync: %s", error, extra={"reason": error.reason.value})
-                message = f"subscribers could not be told that the sync has ended: {error.message}"
-                return Outcome(problem=Problem(error.reason, message, error.remedy))
-            seconds = _DELIVERY_SECONDS_CUT_SHORT if ended.state in (JobState.FAILED, JobState.CANCELLED) else _DELIVERY_SECONDS
-            try:
-                await self._peers.wait_delivered(CATALOG_SUBSCRIPTION, sequence, seconds)
-            except MediasyncError as error:
-                # It gets there; only `files list` right now may lack something.
-                logger.info("the catalog is behind: %s", error, extra={"reason": error.reason.value})
-            return Outcome()
+        """See `publish`."""
+        return await publish(self._peers, self._patience, ended)
 
     async def _step(self, name: str, work: Callable[[trace.Span], Awaitable[Outcome]]) -> Outcome:
         """Does `work` in a span, until it is told to stop. What a person can do something about becomes the outcome's problem."""
-        if self._stop.is_set():
+        if self._terms.stop.is_set():
             return Outcome(stopped=True)
         with tracer.start_as_current_span(name) as span:
-            task = asyncio.ensure_future(work(span))
-            stopped = asyncio.ensure_future(self._stop.wait())
+            task = asyncio.ensure_future(self._terms.pausing.while_going(lambda: work(span)))
+            stopped = asyncio.ensure_future(self._terms.stop.wait())
             try:
                 await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if not task.done():

@@ -1,4 +1,5 @@
-"""What the coordinator must not forget: jobs, named sources, and the requests that were answered. The only place with SQL.
+"""What the coordinator must not forget: jobs, named sources, standing watches, and the requests that were answered. The only place with
+SQL; the tables stand in `schema`.
 
 Specs, summaries and problems are kept as the messages of the contract, whose fields only ever grow, so that a newer version
 reads what an older one wrote. A request id is stored in the transaction of its effect (invariant I10): a crash leaves both or neither.
@@ -6,97 +7,29 @@ reads what an older one wrote. A request id is stored in the transaction of its 
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import sqlalchemy as sa
 
 from mediasync import convert
+from mediasync.convert.jobs import activity_from_pb, activity_to_pb
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import Job, JobState, Problem, SyncSpec, SyncSummary
-from mediasync.storage.database import Database, Migration
+from mediasync.model import Job, JobActivity, JobState, SyncSpec, SyncSummary
+from mediasync.storage.database import Database
 from mediasync.v1 import types_pb2
+from services.coordinator.schema import jobs as _jobs
+from services.coordinator.schema import requests as _requests
+from services.coordinator.schema import sources as _sources
+from services.coordinator.schema import standing_watches as _standing
 
 T = TypeVar("T")
 
-MIGRATIONS = (
-    Migration(
-        1,
-        (
-            """
-            CREATE TABLE jobs (
-                job_id TEXT PRIMARY KEY,
-                sync_id TEXT NOT NULL UNIQUE,
-                state TEXT NOT NULL,
-                spec BLOB NOT NULL,
-                trace TEXT NOT NULL,
-                create_time REAL NOT NULL,
-                start_time REAL NOT NULL DEFAULT 0,
-                end_time REAL NOT NULL DEFAULT 0,
-                cancel_time REAL NOT NULL DEFAULT 0,
-                summary BLOB NOT NULL DEFAULT x'',
-                problem BLOB
-            )
-            """,
-            "CREATE INDEX jobs_by_state ON jobs (state, job_id)",
-            """
-            CREATE TABLE sources (
-                name TEXT PRIMARY KEY,
-                spec BLOB NOT NULL,
-                create_time REAL NOT NULL
-            )
-            """,
-            """
-            CREATE TABLE requests (
-                request_id TEXT PRIMARY KEY,
-                method TEXT NOT NULL,
-                digest BLOB NOT NULL,
-                answer BLOB NOT NULL,
-                create_time REAL NOT NULL
-            )
-            """,
-            "CREATE INDEX requests_by_time ON requests (create_time)",
-        ),
-    ),
-)
-
-_metadata = sa.MetaData()
-_jobs = sa.Table(
-    "jobs",
-    _metadata,
-    sa.Column("job_id", sa.Text, primary_key=True),
-    sa.Column("sync_id", sa.Text),
-    sa.Column("state", sa.Text),
-    sa.Column("spec", sa.LargeBinary),
-    sa.Column("trace", sa.Text),
-    sa.Column("create_time", sa.Float),
-    sa.Column("start_time", sa.Float),
-    sa.Column("end_time", sa.Float),
-    sa.Column("cancel_time", sa.Float),
-    sa.Column("summary", sa.LargeBinary),
-    sa.Column("problem", sa.LargeBinary),
-)
-_sources = sa.Table(
-    "sources",
-    _metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("spec", sa.LargeBinary),
-    sa.Column("create_time", sa.Float),
-)
-_requests = sa.Table(
-    "requests",
-    _metadata,
-    sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("method", sa.Text),
-    sa.Column("digest", sa.LargeBinary),
-    sa.Column("answer", sa.LargeBinary),
-    sa.Column("create_time", sa.Float),
-)
-
-_ACTIVE = (JobState.PENDING.value, JobState.RUNNING.value)
+_ACTIVE = (JobState.PENDING.value, JobState.RUNNING.value, JobState.PAUSED.value)
 
 
 @dataclass(frozen=True)
@@ -109,12 +42,34 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Unit:
+    """A folder that a job did not, or not wholly, bring: all that is left of it, or only the files that failed in the run `failed_of`."""
+
+    folder: bytes
+    failed_of: str = ""
+
+
+@dataclass(frozen=True)
 class StoredJob:
-    """A job, with what only the coordinator needs: the trace it belongs to, and whether it was asked to stop."""
+    """A job, with what only the coordinator needs: the trace it belongs to, whether it was asked to stop, how often it was paused or
+    resumed, the units that it is restricted to, and, once it has ended, those that are left. None are all that there are.
+    """
 
     job: Job
     trace: Mapping[str, str] = field(default_factory=dict)
     cancel_requested: bool = False
+    pause_changes: int = 0
+    scope: tuple[Unit, ...] | None = None
+    remains: tuple[Unit, ...] | None = None
+
+
+@dataclass(frozen=True)
+class StandingWatch:
+    """The job that watches a source for the configuration's sake. `digest` is of the sync that was asked for."""
+
+    name: str
+    digest: str
+    job_id: str
 
 
 @dataclass(frozen=True)
@@ -136,8 +91,25 @@ class Store:
         """Takes `job`, once for each request id. Returns the job as it was first accepted, and whether that was now."""
 
         def effect(connection: sa.Connection) -> bytes:
-            values = {**_job_row(job), "trace": json.dumps(dict(trace)), "cancel_time": 0.0}
-            connection.execute(_jobs.insert().values(values))
+            _insert(connection, job, trace, None)
+            return _encode_job(job)
+
+        answer, first = await self._once(request, effect)
+        return _decode_job(answer), first
+
+    async def accept_retry(self, request: Request, job_or_sync_id: str, new: Job, trace: Mapping[str, str]) -> tuple[Job, bool]:
+        """Takes a job for what another one left, once for each request id; `new` gets its spec and limit from that. Returns it as it was
+        first accepted, and whether that was now. Raises JOB_NOT_FOUND, JOB_NOT_ENDED, NOTHING_FAILED."""
+
+        def effect(connection: sa.Connection) -> bytes:
+            stored = _find_job(connection, job_or_sync_id)
+            former = stored.job
+            if not former.state.terminal:
+                raise MediasyncError(Reason.JOB_NOT_ENDED, f"{former.job_id} has not ended: it is {former.state.value}")
+            if former.state is JobState.COMPLETE or stored.remains == ():
+                raise MediasyncError(Reason.NOTHING_FAILED, f"{former.job_id} has taken every file that there was; nothing is left of it")
+            job = replace(new, spec=former.spec, retry_of=former.job_id, limit_mbps=former.limit_mbps)
+            _insert(connection, job, trace, stored.remains)
             return _encode_job(job)
 
         answer, first = await self._once(request, effect)
@@ -178,31 +150,90 @@ class Store:
         answer, _ = await self._once(request, effect)
         return _decode_job(answer)
 
+    async def request_pause(self, request: Request, job_or_sync_id: str, *, paused: bool) -> Job:
+        """Notes that a job is to be held, or to go on. Returns it as it is with that. Raises JOB_NOT_FOUND, JOB_ENDED."""
+
+        def effect(connection: sa.Connection) -> bytes:
+            job = _find_active(connection, job_or_sync_id)
+            if (job.state is JobState.PAUSED) != paused:
+                going = JobState.RUNNING if job.start_time else JobState.PENDING
+                job = replace(job, state=JobState.PAUSED if paused else going, activities=())
+                values = {"state": job.state.value, "pause_changes": _jobs.c.pause_changes + 1, "activities": b""}
+                connection.execute(_jobs.update().where(_jobs.c.job_id == job.job_id).values(values))
+            return _encode_job(job)
+
+        answer, _ = await self._once(request, effect)
+        return _decode_job(answer)
+
+    async def request_limit(self, request: Request, job_or_sync_id: str, megabits: float | None) -> Job:
+        """Notes how fast a job may be. Returns it as it is with that. Raises JOB_NOT_FOUND, JOB_ENDED."""
+
+        def effect(connection: sa.Connection) -> bytes:
+            job = replace(_find_active(connection, job_or_sync_id), limit_mbps=megabits)
+            connection.execute(_jobs.update().where(_jobs.c.job_id == job.job_id).values(limit_mbps=megabits))
+            return _encode_job(job)
+
+        answer, _ = await self._once(request, effect)
+        return _decode_job(answer)
+
     async def start(self, job_id: str) -> bool:
-        """Marks a job as running. Returns whether it was so before: then this is a recovery."""
+        """Marks a job as begun. Returns whether it was so before: then this is a recovery."""
 
         def work(connection: sa.Connection) -> bool:
-            pending = sa.and_(_jobs.c.job_id == job_id, _jobs.c.state == JobState.PENDING.value)
-            change = _jobs.update().where(pending).values(state=JobState.RUNNING.value, start_time=time.time())
-            return connection.execute(change).rowcount == 0
+            fresh = sa.and_(_jobs.c.job_id == job_id, _jobs.c.start_time == 0, _jobs.c.state.in_(_ACTIVE))
+            # One that was paused before it began stays so.
+            running = sa.case((_jobs.c.state == JobState.PENDING.value, JobState.RUNNING.value), else_=_jobs.c.state)
+            begun = connection.execute(_jobs.update().where(fresh).values(state=running, start_time=time.time())).rowcount > 0
+            # What a watch was at before is not what it is at now.
+            connection.execute(_jobs.update().where(_jobs.c.job_id == job_id, _jobs.c.state.in_(_ACTIVE)).values(activities=b""))
+            return not begun
 
         return await self._database.write(work)
+
+    async def note_activities(self, job_id: str, activities: Sequence[JobActivity]) -> None:
+        """Keeps what the watches of a running job are at."""
+        message = types_pb2.Job(activities=[activity_to_pb(activity) for activity in activities])
+        running = sa.and_(_jobs.c.job_id == job_id, _jobs.c.state == JobState.RUNNING.value)
+        change = _jobs.update().where(running).values(activities=message.SerializeToString())
+        await self._database.write(lambda connection: connection.execute(change).rowcount)
 
     async def advance(self, job_id: str, summary: SyncSummary) -> None:
         """Keeps what an active job has done so far."""
         await self._change_active(job_id, {"summary": _encode_summary(summary)})
 
-    async def finish(self, job_id: str, state: JobState, end_time: float, summary: SyncSummary, problem: Problem | None) -> None:
-        """Ends a job. One that has ended already stays as it is."""
+    async def finish(self, ended: Job, remains: Sequence[Unit] | None) -> None:
+        """Ends a job; `remains` are the units that a retry would take, None for all that there are. One that has ended already stays as it
+        is."""
         await self._change_active(
-            job_id,
+            ended.job_id,
             {
-                "state": state.value,
-                "end_time": end_time,
-                "summary": _encode_summary(summary),
-                "problem": convert.problem_to_pb(problem).SerializeToString() if problem else None,
+                "state": ended.state.value,
+                "end_time": ended.end_time,
+                "summary": _encode_summary(ended.summary),
+                "problem": convert.problem_to_pb(ended.problem).SerializeToString() if ended.problem else None,
+                "remains": _encode_units(remains),
+                "activities": b"",
             },
         )
+
+    async def standing_watches(self) -> list[StandingWatch]:
+        """The jobs that watch sources for the configuration's sake, by name."""
+        rows = await self._database.read(lambda connection: connection.execute(_standing.select().order_by(_standing.c.name)).all())
+        return [StandingWatch(row.name, row.digest, row.job_id) for row in rows]
+
+    async def keep_standing_watch(self, watch: StandingWatch) -> None:
+        """Remembers which job watches a source."""
+
+        def work(connection: sa.Connection) -> None:
+            connection.execute(_standing.delete().where(_standing.c.name == watch.name))
+            connection.execute(_standing.insert().values(name=watch.name, digest=watch.digest, job_id=watch.job_id))
+
+        await self._database.write(work)
+
+    async def drop_standing_watch(self, name: str) -> None:
+        """Forgets which job watches a source."""
+        change = _standing.delete().where(_standing.c.name == name)
+        await self._database.write(lambda connection: connection.execute(change).rowcount)
 
     async def create_source(self, request: Request, source: StoredSource) -> StoredSource:
         """Adds a named source. Returns it as it was first stored. Raises SOURCE_EXISTS."""
@@ -283,7 +314,21 @@ def _find_job(connection: sa.Connection, job_or_sync_id: str) -> StoredJob:
     row = connection.execute(_jobs.select().where(either)).first()
     if row is None:
         raise MediasyncError(Reason.JOB_NOT_FOUND, f"there is no job {job_or_sync_id[:100]!r}")
-    return StoredJob(_job(row), json.loads(row.trace), row.cancel_time > 0)
+    return StoredJob(
+        _job(row), json.loads(row.trace), row.cancel_time > 0, row.pause_changes, _decode_units(row.scope), _decode_units(row.remains)
+    )
+
+
+def _find_active(connection: sa.Connection, job_or_sync_id: str) -> Job:
+    job = _find_job(connection, job_or_sync_id).job
+    if job.state.terminal:
+        raise MediasyncError(Reason.JOB_ENDED, f"{job.job_id} has ended already: {job.state.value}")
+    return job
+
+
+def _insert(connection: sa.Connection, job: Job, trace: Mapping[str, str], scope: Sequence[Unit] | None) -> None:
+    values = {**_job_row(job), "trace": json.dumps(dict(trace)), "cancel_time": 0.0, "scope": _encode_units(scope)}
+    connection.execute(_jobs.insert().values(values))
 
 
 def _job_row(job: Job) -> dict[str, object]:
@@ -297,6 +342,8 @@ def _job_row(job: Job) -> dict[str, object]:
         "end_time": job.end_time,
         "summary": _encode_summary(job.summary),
         "problem": None,
+        "retry_of": job.retry_of,
+        "limit_mbps": job.limit_mbps,
     }
 
 
@@ -311,7 +358,22 @@ def _job(row: sa.Row[tuple[object, ...]]) -> Job:
         end_time=row.end_time,
         summary=convert.summary_from_pb(types_pb2.SyncSummary.FromString(row.summary)),
         problem=convert.problem_from_pb(types_pb2.Problem.FromString(row.problem)) if row.problem is not None else None,
+        retry_of=row.retry_of,
+        limit_mbps=row.limit_mbps,
+        activities=tuple(activity_from_pb(activity) for activity in types_pb2.Job.FromString(row.activities).activities),
     )
+
+
+def _encode_units(units: Sequence[Unit] | None) -> str | None:
+    if units is None:
+        return None
+    return json.dumps([[base64.b64encode(unit.folder).decode("ascii"), unit.failed_of] for unit in units])
+
+
+def _decode_units(text: str | None) -> tuple[Unit, ...] | None:
+    if text is None:
+        return None
+    return tuple(Unit(base64.b64decode(folder), failed_of) for folder, failed_of in json.loads(text))
 
 
 def _encode_job(job: Job) -> bytes:

@@ -49,10 +49,13 @@ _GROWING = (
     "errors",
     "warnings",
     "files_processed",
-    "status",
 )
 _TERMINAL = (types_pb2.PROGRESS_STATUS_COMPLETE, types_pb2.PROGRESS_STATUS_FAILED, types_pb2.PROGRESS_STATUS_CANCELLED)
-_STATUS_OF_ROW = {JobState.PENDING: ProgressStatus.INITIALIZING, JobState.RUNNING: ProgressStatus.INITIALIZING}
+_STATUS_OF_ROW = {
+    JobState.PENDING: ProgressStatus.INITIALIZING,
+    JobState.RUNNING: ProgressStatus.INITIALIZING,
+    JobState.PAUSED: ProgressStatus.PAUSED,
+}
 
 
 class Feed(Protocol):
@@ -135,6 +138,7 @@ class _Upstream:
         self._changed = changed
         self._newest: tuple[str, types_pb2.JobProgress] | None = None
         self._sent: types_pb2.JobProgress | None = None
+        self._furthest: types_pb2.ProgressStatus.ValueType = types_pb2.PROGRESS_STATUS_UNSPECIFIED
         self._task = asyncio.get_running_loop().create_task(self._pump(), name=f"progress of {job.sync_id}")
 
     @property
@@ -197,8 +201,13 @@ class _Upstream:
         if self._sent is not None:
             for name in _GROWING:
                 before = getattr(self._sent, name)
-                if getattr(progress, name) < before and not (name == "status" and progress.status in _TERMINAL):
+                if getattr(progress, name) < before:
                     setattr(progress, name, before)
+        # A pause comes and goes, over whatever the job is at.
+        if progress.status != types_pb2.PROGRESS_STATUS_PAUSED:
+            if progress.status not in _TERMINAL:
+                progress.status = max(progress.status, self._furthest)
+            self._furthest = progress.status
         self._sent = progress
         self._newest = token, progress
         self._changed()

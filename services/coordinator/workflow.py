@@ -12,6 +12,9 @@ What to know of DBOS, and what is done about it:
 - A step id is drawn when a step is called. Units run side by side and end in any order, so their ids are drawn beforehand, in theirs.
 - It cancels by a poll each second and then lets no step run any more, so that nothing could tell of the end. A job is stopped by
   our own note in the store and an event here, at once; the workflow itself then concludes, publishes and ends.
+- It counts how often a workflow was recovered, and gives it up after a number of times, which is for one that kills the coordinator. A
+  job may be paused, or watch, for months; so the count is put back once a job has been under way for a minute.
+- A pause is no state of the workflow: its body waits inside a step, and again after a recovery.
 - Its defaults are pickle, the rollback journal, a logger that writes to stderr, and three queries a second when idle.
 """
 
@@ -19,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,14 +47,31 @@ from mediasync.runtime.context import bound
 from services.coordinator.jobs import Endings, Hold
 from services.coordinator.patience import Patience
 from services.coordinator.reporting import JobReports
-from services.coordinator.steps import Json, Outcome, Peers, Steps, failed, job_from_json, job_to_json, settled, total
-from services.coordinator.store import Store
+from services.coordinator.steps import (
+    Json,
+    Outcome,
+    Steps,
+    failed,
+    job_from_json,
+    job_to_json,
+    publish,
+    remains,
+    settled,
+    total,
+)
+from services.coordinator.store import Store, StoredJob, Unit
+from services.coordinator.terms import Peers, Terms
+from services.coordinator.watch_notes import WatchNotes
+from services.coordinator.workflow_store import forget_recoveries, wal_engine
 
 logger = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
 
 UNITS_AT_ONCE = 4
 """Folders of one job that are synced at the same time."""
+
+SURVIVED_SECONDS = 60.0
+"""A job that was under way for so long does not kill the coordinator."""
 
 APPLICATION_VERSION = "1"
 EXECUTOR_ID = "coordinator"
@@ -69,6 +88,9 @@ _CLOSE_SECONDS = 6.0
 _ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _DELETE_AT_ONCE = 500
 
+Left = tuple[Unit, ...] | None
+"""The units that a retry of a job would take; None for all that there are."""
+
 ReporterFactory = Callable[[str], Any]
 """Makes the async context manager that gives the `Reporter` of a sync id."""
 
@@ -78,7 +100,10 @@ class _Run:
     """A job that is under way in this process."""
 
     task: asyncio.Task[Any]
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    terms: Terms = field(default_factory=Terms)
+    sync_id: str = ""
+    reports: JobReports | None = None
+    notes: WatchNotes | None = None
 
 
 class WorkflowEngine:
@@ -110,7 +135,7 @@ class WorkflowEngine:
         dbos_logger = logging.getLogger("dbos")
         # Without a handler it makes one that writes to stderr; with one its records go where all others go.
         dbos_logger.addHandler(logging.NullHandler())
-        self._sqlalchemy = _wal_engine(self._database)
+        self._sqlalchemy = wal_engine(self._database)
         instance = DBOS(
             config={
                 "name": "mediasync",
@@ -167,7 +192,37 @@ class WorkflowEngine:
     def cancel(self, job_id: str) -> None:
         """Makes a running job look at what it was asked: to stop. Harmless for any other."""
         if job_id in self._runs:
-            self._runs[job_id].stop.set()
+            self._runs[job_id].terms.stop.set()
+
+    async def look(self, job_id: str) -> None:
+        """Makes a running job look at whether it is paused and how fast it may be, as the store has it. Harmless for any other."""
+        run = self._runs.get(job_id)
+        if run is None:
+            return
+        stored = await self._store.job(job_id)
+        limited = stored.job.limit_mbps != run.terms.limit_mbps
+        run.terms.limit_mbps = stored.job.limit_mbps
+        moved = stored.pause_changes != run.terms.pausing.changes
+        if moved:
+            if run.notes is not None:
+                run.notes.clear()
+            if run.reports is not None:
+                run.reports.pause(stored.pause_changes)
+            run.terms.pausing.move(stored.pause_changes)
+            await self._hold_or_not(job_id, run)
+        if limited and run.sync_id:
+            try:
+                await self._peers.set_limit(run.sync_id, run.terms.limit_mbps)
+            except MediasyncError as error:
+                # The worker that comes back is told with the call.
+                logger.warning("the transfer worker could not be told of the limit: %s", error, extra={"reason": error.reason.value})
+
+    async def _hold_or_not(self, job_id: str, run: _Run) -> None:
+        """Services that live for the length of a command need not stay for a job that is paused."""
+        if run.terms.pausing.paused:
+            self._hold.end(job_id)
+        else:
+            await self._hold.begin(job_id)
 
     async def recover(self) -> None:
         """Begins jobs that were accepted and not begun, and gives up those that DBOS has given up."""
@@ -176,9 +231,9 @@ class WorkflowEngine:
             if status is None:
                 await self.submit(job_id)
             elif status.status in _ENDED and job_id not in self._runs:
-                job = (await self._store.job(job_id)).job
-                if not job.state.terminal:
-                    await self._give_up(job, status.status)
+                stored = await self._store.job(job_id)
+                if not stored.job.state.terminal:
+                    await self._give_up(stored, status.status)
 
     async def maintain(self) -> None:
         """Every hour: looks after lost jobs, and forgets what nobody will ask for any more."""
@@ -204,28 +259,46 @@ class WorkflowEngine:
         task = asyncio.current_task()
         assert task is not None
         run = self._runs[job_id] = _Run(task)
+        survived = asyncio.get_running_loop().call_later(SURVIVED_SECONDS, self._survived, job_id)
         try:
-            await self._hold.begin(job_id)
+            recovered = await self._store.start(job_id)
             stored = await self._store.job(job_id)
             if stored.cancel_requested:
-                run.stop.set()
+                run.terms.stop.set()
+                run.sync_id = stored.job.sync_id
+            run.terms.limit_mbps, run.terms.scope, run.terms.recovered = stored.job.limit_mbps, stored.scope, recovered
+            run.terms.pausing.move(stored.pause_changes)
+            await self._hold_or_not(job_id, run)
+            await self.look(job_id)
             with _joined(stored.trace), bound(stored.job.sync_id):
-                recovered = await self._store.start(job_id)
-                job = (await self._store.job(job_id)).job
-                await self._sync(job, run.stop, recovered)
+                await self._sync(stored.job, run)
         finally:
+            survived.cancel()
             del self._runs[job_id]
             self._hold.end(job_id)
 
-    async def _sync(self, job: Job, stop: asyncio.Event, recovered: bool) -> None:
+    def _survived(self, job_id: str) -> None:
+        """A job that has been under way for a while is none that kills the coordinator: it may be recovered as often as it likes. One that
+        watches, or is paused, lives through many restarts."""
+        assert self._sqlalchemy is not None
+        try:
+            forget_recoveries(self._sqlalchemy, job_id)
+        except sa.exc.SQLAlchemyError as error:
+            logger.warning("the recoveries of job %s cannot be forgotten: %s", job_id, error)
+
+    async def _sync(self, job: Job, run: _Run) -> None:
+        recovered = run.terms.recovered
         attributes: dict[str, str | bool] = {"job.id": job.job_id, "source": job.spec.source.label, "recovered": recovered}
         logger.info("%s the sync of %s", "Going on with" if recovered else "Beginning", job.spec.source.label, extra={"job_id": job.job_id})
         async with self._reporter(job.sync_id) as reporter:
-            reports = JobReports(reporter, job)
+            reports = run.reports = JobReports(reporter, job, run.terms.pausing.changes)
+            if run.terms.pausing.paused:
+                reports.pause(run.terms.pausing.changes)
             with tracer.start_as_current_span("sync", attributes=attributes) as span:
-                steps = Steps(self._peers, self._patience, reports, job, stop, recovered=recovered)
-                ended = await self._steps_to_the_end(job, steps, reports, recovered)
-                await self._finish(ended, reports)
+                notes = run.notes = WatchNotes(self._store, self._peers, job, reports)
+                steps = Steps(self._peers, self._patience, reports, job, run.terms, notes)
+                ended, left = await self._steps_to_the_end(job, steps, reports, run.terms)
+                await self._finish(ended, left, reports)
                 summary = ended.summary
                 span.set_attributes(
                     {"job.state": ended.state.value, "files": summary.files_transferred, "bytes": summary.bytes_transferred}
@@ -233,25 +306,28 @@ class WorkflowEngine:
                 if ended.problem:
                     span.set_status(Status(StatusCode.ERROR, f"{ended.problem.reason.value}: {ended.problem.message}"))
 
-    async def _steps_to_the_end(self, job: Job, steps: Steps, reports: JobReports, recovered: bool) -> Job:
+    async def _steps_to_the_end(self, job: Job, steps: Steps, reports: JobReports, terms: Terms) -> tuple[Job, Left]:
         try:
-            return await self._steps(job, steps, reports, recovered)
+            return await self._steps(job, steps, reports, terms)
         except dbos_error.DBOSException:
             # Another process has taken the workflow over, or somebody removed it: not ours to end.
             raise
         except Exception as error:
             logger.exception("The sync failed inside the coordinator", extra={"job_id": job.job_id})
             ended = failed(job, _as_problem(error))
-            return settled(ended, await steps.publish(ended))
+            return settled(ended, await steps.publish(ended)), terms.scope
 
-    async def _steps(self, job: Job, steps: Steps, reports: JobReports, recovered: bool) -> Job:
-        if not recovered:
+    async def _steps(self, job: Job, steps: Steps, reports: JobReports, terms: Terms) -> tuple[Job, Left]:
+        """Returns the job as it ended, and what a retry of it would take."""
+        if not terms.recovered:
             reports.show(ProgressStatus.INITIALIZING)
+        left = terms.scope
         probed = await _step("probe", steps.probe)
         folders, processed = [Outcome(stopped=True)], Outcome(stopped=True)
         if not probed.problem and not probed.stopped:
             reports.plan(len(probed.units))
-            folders = await self._folders(job.job_id, steps, probed.units)
+            folders = await self._folders(job, steps, probed.units)
+            left = remains(job, terms, probed.units, folders)
             if all(not folder.problem and not folder.stopped for folder in folders):
                 processed = await _step("processing", steps.processing)
 
@@ -261,16 +337,16 @@ class WorkflowEngine:
         ended = job_from_json(await DBOS.run_step_async({"name": "conclude"}, conclude))
         crash.point("coordinator.before_publish")
 
-        async def publish() -> Outcome:
+        async def tell() -> Outcome:
             return await steps.publish(ended)
 
-        told = await _step("publish", publish)
+        told = await _step("publish", tell)
         crash.point("coordinator.after_publish")
-        return settled(ended, told)
+        return settled(ended, told), left
 
-    async def _folders(self, job_id: str, steps: Steps, units: Sequence[bytes]) -> list[Outcome]:
-        """One step a unit, several at once."""
-        free = asyncio.Semaphore(UNITS_AT_ONCE)
+    async def _folders(self, job: Job, steps: Steps, units: Sequence[bytes]) -> list[Outcome]:
+        """One step a unit, several at once; all of them where they are watched."""
+        free = asyncio.Semaphore(len(units) or 1 if job.spec.options.watch else UNITS_AT_ONCE)
         done: list[Outcome] = []
 
         async def one(reserved: StepReservation, folder: bytes) -> Outcome:
@@ -284,7 +360,7 @@ class WorkflowEngine:
                 # The others are at the same source and the same library. Here and not in the step, which a recovery leaves out.
                 steps.halt()
             done.append(outcome)
-            await self._store.advance(job_id, total(done))
+            await self._store.advance(job.job_id, total(done))
             return outcome
 
         # All of them now, in the order of the units: see the module's docstring.
@@ -293,25 +369,26 @@ class WorkflowEngine:
             tasks = [group.create_task(one(step, folder)) for step, folder in zip(reserved, units, strict=True)]
         return [task.result() for task in tasks]
 
-    async def _finish(self, ended: Job, reports: JobReports) -> None:
+    async def _finish(self, ended: Job, left: Left, reports: JobReports) -> None:
         """The job's row first, then everybody else: who hears of the end finds it there."""
         crash.point("coordinator.before_terminal")
-        await self._store.finish(ended.job_id, ended.state, ended.end_time, ended.summary, ended.problem)
+        await self._store.finish(ended, left)
         crash.point("coordinator.after_terminal")
         self._endings.announce(ended.job_id)
         reports.end(ended)
         logger.info("The sync has ended: %s", ended.state.value, extra={"job_id": ended.job_id, "state": ended.state.value})
 
-    async def _give_up(self, job: Job, status: str) -> None:
+    async def _give_up(self, stored: StoredJob, status: str) -> None:
         """Ends a job that no workflow will end any more."""
+        job = stored.job
         logger.error("The workflow of job %s ended as %s and left the job behind", job.job_id, status)
         error = MediasyncError(Reason.INTERNAL, f"the job was given up after it failed again and again ({status.lower()})")
         with bound(job.sync_id):
             async with self._reporter(job.sync_id) as reporter:
                 reports = JobReports(reporter, job)
                 ended = failed(job, error)
-                steps = Steps(self._peers, self._patience, reports, job, asyncio.Event(), recovered=True)
-                await self._finish(settled(ended, await steps.publish(ended)), reports)
+                told = await publish(self._peers, self._patience, ended)
+                await self._finish(settled(ended, told), stored.scope, reports)
 
 
 async def _step(name: str, work: Callable[[], Any]) -> Outcome:
@@ -338,23 +415,6 @@ def _as_problem(error: Exception) -> MediasyncError:
     if isinstance(error, MediasyncError):
         return error
     return MediasyncError(Reason.INTERNAL, f"the sync failed inside the coordinator ({type(error).__name__})")
-
-
-def _wal_engine(path: Path) -> sa.Engine:
-    """DBOS's database. A power cut may lose the newest steps, which then run again; our own store has the jobs."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    engine = sa.create_engine(f"sqlite:///{path}")
-
-    @sa.event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA busy_timeout=30000")
-        connection.execute("PRAGMA foreign_keys=ON")
-        # Writers take the lock when they begin: upgrading a read lock later fails without waiting.
-        connection.isolation_level = "IMMEDIATE"
-
-    return engine
 
 
 def _destroy() -> None:

@@ -25,8 +25,9 @@ from services.coordinator.jobs import Endings
 from services.coordinator.patience import Patience
 from services.coordinator.peers import GrpcPeers
 from services.coordinator.reporting import JobReports
+from services.coordinator.schema import MIGRATIONS
 from services.coordinator.steps import Outcome, Steps
-from services.coordinator.store import MIGRATIONS, Request, Store
+from services.coordinator.store import Request, Store
 from services.coordinator.workflow import WorkflowEngine
 from tests.fixtures.coordinator import BOUND_SECONDS, CoordinatorClient, Peers, StartCoordinator, connection, until
 

@@ -227,7 +227,8 @@ async def test_a_job_cancelled_just_before_the_end_of_the_coordinator_is_cancell
     await first.service.stop(0)
     # As if it had been killed between the note and the stop.
     from mediasync.storage.database import Database
-    from services.coordinator.store import MIGRATIONS, Request, Store
+    from services.coordinator.schema import MIGRATIONS
+    from services.coordinator.store import Request, Store
 
     database = Database.open(first.service.home.database_url("coordinator"), MIGRATIONS)
     await Store(database).request_cancel(Request("c", "CancelJobRequest", b"d"), job_id)
