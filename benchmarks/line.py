@@ -74,7 +74,7 @@ async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dire
         taking.cancel()
 
 
-async def serve(host: str, port: int, round_trip_ms: float, rate_mbit: float) -> None:
+async def serve(host: str, port: int, listen: str, round_trip_ms: float, rate_mbit: float) -> None:
     """Listens on a port of the system's choosing until cancelled."""
     bytes_per_second, delay = rate_mbit * 1e6 / 8, round_trip_ms / 2000
     up, down = Direction(bytes_per_second, delay), Direction(bytes_per_second, delay)
@@ -89,7 +89,7 @@ async def serve(host: str, port: int, round_trip_ms: float, rate_mbit: float) ->
             writer.close()
             far_writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=4 << 20)
+    server = await asyncio.start_server(connected, listen, 0, limit=4 << 20)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -97,6 +97,7 @@ async def serve(host: str, port: int, round_trip_ms: float, rate_mbit: float) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", required=True, metavar="HOST:PORT")
+    parser.add_argument("--listen", default="127.0.0.1", metavar="HOST")
     parser.add_argument("--round-trip-ms", type=float, default=100.0)
     parser.add_argument("--rate-mbit", type=float, default=1000.0)
     options = parser.parse_args()
@@ -104,7 +105,7 @@ def main() -> None:
     import uvloop
 
     with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(serve(host, int(port), options.round_trip_ms, options.rate_mbit))
+        uvloop.run(serve(host, int(port), options.listen, options.round_trip_ms, options.rate_mbit))
 
 
 if __name__ == "__main__":

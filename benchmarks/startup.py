@@ -29,7 +29,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.transfer import make_pictures
+from benchmarks.trees import make_pictures
 from tests.fixtures.ssh import start_sshd
 
 _MEDIASYNC = str(Path(sys.executable).with_name("mediasync"))

@@ -1,11 +1,13 @@
-"""Pulling pictures over a real OpenSSH server: ours and `rsync -aW`, in turn, in one run.
+"""Pulling files over a real OpenSSH server: ours and the programs that people use today, in turn, in one run.
 
-    make bench                                  # 5,000 files of 290 kB, 3 rounds, at 0 ms and over a line of 100 ms and 1 Gbit/s
-    python -m benchmarks.transfer --files 1000 --rounds 5 --only 0ms
+    make bench                                          # 5,000 pictures at 0 ms and over a line of 100 ms and 1 Gbit/s
+    python -m benchmarks.transfer --tree small --only 0ms --rounds 5
+    python -m benchmarks.transfer --tree large --work /dev/shm --peers rsync
 
-Ours is timed from the request to the moment when the last file is in the library, hashed, flushed and committed (`landed`), and
-to the end of the job, when every picture was also decoded and described (`job`). rsync is timed as a command, with `--fsync` too:
-only that promises what ours does. Each pull goes into an empty folder.
+Ours is timed from the request to the moment when the last file is in the library, hashed and committed (`landed`), and to the end of
+the job, when every picture was also decoded and described (`job`); once with every file flushed as it lands, and once with
+`durability: fast`. The others are timed as commands; of them only `rsync --fsync` promises what ours does at its full durability.
+Each pull goes into an empty folder.
 """
 
 from __future__ import annotations
@@ -14,15 +16,13 @@ import argparse
 import asyncio
 import os
 import platform
-import random
 import shutil
+import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,9 +30,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.peers import PEERS, Way, installed, pull
+from benchmarks.trees import TREES
 from mediasync.client import Client
-from mediasync.model import JobState, ProgressStatus, SyncOptions, SyncSpec
+from mediasync.model import Durability, JobState, ProgressStatus, SyncOptions, SyncSpec
 from tests.fixtures.ssh import SshServer, start_sshd
+
+OURS = {"ours": Durability.FULL, "ours, durability: fast": Durability.FAST}
 
 
 @dataclass(frozen=True)
@@ -47,37 +51,14 @@ class Line:
 LINES = (Line("0ms"), Line("100ms 1Gbit", 100.0, 1000.0))
 
 
-def make_pictures(folder: Path, files: int, size_bytes: int) -> int:
-    """Writes valid pictures of noise, which no compression helps with, into dated folders. Returns their bytes."""
-    random.seed(20261121)
-    side = max(1, int((size_bytes / 3) ** 0.5))
-    noise = random.randbytes(side * (3 * side) + files)
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    total = 0
-    for number in range(files):
-        rows = b"".join(b"\0" + noise[number + row * 3 * side : number + (row + 1) * 3 * side] for row in range(side))
-        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-        text = b"parameters\0a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: %d, Size: 512x512, Model: demo" % number
-        data = chunk(b"IHDR", header) + chunk(b"tEXt", text) + chunk(b"IDAT", zlib.compress(rows, 0))
-        content = b"\x89PNG\r\n\x1a\n" + data + chunk(b"IEND", b"")
-        path = folder / "txt2img-images" / f"2026-11-{number * 28 // files + 1:02}" / f"{number:05}-{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        os.utime(path, (1_790_000_000 + number, 1_790_000_000 + number))
-        total += len(content)
-    return total
-
-
 class Bench:
-    """A server with pictures, and the ways to pull them."""
+    """A server with files, and the ways to pull them."""
 
     def __init__(self, work: Path, server: SshServer) -> None:
         self._work = work
         self._server = server
         self._pulls = 0
+        self._expected = _listing(server.root)
 
     def _target(self) -> Path:
         self._pulls += 1
@@ -87,33 +68,29 @@ class Bench:
         return target
 
     def _check(self, target: Path) -> None:
-        expected = sorted(path.relative_to(self._server.root) for path in self._server.root.rglob("*.png"))
-        got = sorted(path.relative_to(target) for path in target.rglob("*.png"))
-        if expected != got:
-            raise SystemExit(f"{target} has {len(got)} of {len(expected)} files")
+        got = _listing(target)
+        if self._expected != got:
+            raise SystemExit(f"{target} has {len(got)} of {len(self._expected)} files, or others")
         shutil.rmtree(target)
 
-    def rsync(self, port: int, *options: str) -> dict[str, float]:
-        """One pull by rsync over the OpenSSH client, with its cheapest cipher."""
+    async def peer(self, name: str, way: Way) -> dict[str, float]:
+        """One pull by another program."""
         target = self._target()
-        shell = (
-            f"ssh -p {port} -i {self._server.identity_file} -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
-            " -c aes128-gcm@openssh.com"
-        )
+        peer = next(peer for peer in PEERS if peer.name == name)
         started = time.perf_counter()
-        subprocess.run(
-            ["rsync", "-aW", *options, "-e", shell, f"{self._server.user}@127.0.0.1:{self._server.root}/", f"{target}/"], check=True
-        )
+        await asyncio.to_thread(pull, peer, way, target)
         seconds = time.perf_counter() - started
         self._check(target)
         return {"landed": seconds, "job": seconds}
 
-    async def ours(self, client: Client, port: int, connections: int) -> dict[str, float]:
+    async def ours(self, client: Client, way: Way, connections: int, durability: Durability) -> dict[str, float]:
         """One pull by ours, with the services running."""
         target = self._target()
         source = self._server.spec()
-        source = replace(source, connection=replace(source.connection, port=port, known_hosts_files=(), accept_new_host_key=True))
-        options = SyncOptions(parallel_transfers=connections)
+        connection = replace(source.connection, host=way.host, port=way.port, known_hosts_files=(), accept_new_host_key=True)  # type: ignore[type-var]
+        # A name of its own makes it a first sync each time.
+        source = replace(source, connection=connection, name=f"bench-{self._pulls}")
+        options = SyncOptions(parallel_transfers=connections, durability=durability, min_free_space_gb=0.0)
         started = time.perf_counter()
         job = await client.start_sync(SyncSpec(source, str(target), options=options))
         landed = 0.0
@@ -128,16 +105,27 @@ class Bench:
         return {"landed": landed or seconds, "job": seconds}
 
 
+def _listing(root: Path) -> dict[str, int]:
+    """Size by path of every file but our own."""
+    return {
+        str(path.relative_to(root)): path.stat().st_size for path in root.rglob("*") if path.is_file() and ".mediasync" not in path.parts
+    }
+
+
 async def measure(options: argparse.Namespace, work: Path) -> None:
     """Runs every line's contestants in turn, and prints a table of medians."""
+    tree = next(tree for tree in TREES if tree.name == options.tree)
+    files = options.files or tree.files
     source = work / "source"
     source.mkdir()
-    size_bytes = make_pictures(source, options.files, options.size)
+    size_bytes = tree.make(source, files)
     console = Console()
     console.print(
-        f"{options.files} pictures, {size_bytes / 1e9:.2f} GB, {options.rounds} rounds; {os.cpu_count()} cores, {platform.machine()}, "
-        f"Python {platform.python_version()}, {_version('rsync')}, {_version('ssh')}; library on {_file_system(work)}"
+        f"{files} files ({tree.name}), {size_bytes / 1e9:.2f} GB, {options.rounds} rounds; {os.cpu_count()} cores, {platform.machine()}, "
+        f"Python {platform.python_version()}, {_version('rsync')}, {_version('ssh')}; library on {_file_system(work)}; "
+        f"load {os.getloadavg()[0]:.1f}"
     )
+    peers = [peer.name for peer in PEERS if peer.name.startswith(tuple(options.peers.split(","))) and installed(peer)]
     with ExitStack() as stack:
         server = start_sshd(work / "sshd", source)
         stack.callback(server.stop)
@@ -146,14 +134,15 @@ async def measure(options: argparse.Namespace, work: Path) -> None:
             for line in LINES:
                 if options.only and not line.name.startswith(options.only):
                     continue
-                port = server.port
+                way = Way(server, server.host, server.port)
                 if line.rate_mbit:
-                    port = stack.enter_context(_Proxy(server.port, line)).port
-                results: dict[str, list[dict[str, float]]] = {"ours": [], "rsync -aW": [], "rsync -aW --fsync": []}
+                    way = stack.enter_context(_Proxy(server, line)).way
+                results: dict[str, list[dict[str, float]]] = {name: [] for name in (*OURS, *peers)}
                 for _ in range(options.rounds):
-                    results["ours"].append(await bench.ours(client, port, options.connections))
-                    results["rsync -aW"].append(await asyncio.to_thread(bench.rsync, port))
-                    results["rsync -aW --fsync"].append(await asyncio.to_thread(bench.rsync, port, "--fsync"))
+                    for name, durability in OURS.items():
+                        results[name].append(await bench.ours(client, way, options.connections, durability))
+                    for name in peers:
+                        results[name].append(await bench.peer(name, way))
                 console.print(_table(line, results, size_bytes))
 
 
@@ -161,9 +150,9 @@ def _table(line: Line, results: dict[str, list[dict[str, float]]], size_bytes: i
     ideal = size_bytes * 8 / (line.rate_mbit * 1e6) if line.rate_mbit else 0.0
     title = f"{line.name}" + (f" (the line alone: {ideal:.1f} s)" if ideal else "")
     table = Table(title=title, title_justify="left")
-    for heading in ("", "landed: median s", "min-max", "MB/s", "ours is x times as fast", "job: median s"):
+    for heading in ("", "landed: median s", "min-max", "MB/s", "of the line", "ours is x times as fast", "fast is", "job: median s"):
         table.add_column(heading, justify="left" if not heading else "right")
-    ours = statistics.median(result["landed"] for result in results["ours"])
+    full, fast = (statistics.median(result["landed"] for result in results[name]) for name in OURS)
     for name, rounds in results.items():
         landed = [result["landed"] for result in rounds]
         median = statistics.median(landed)
@@ -172,28 +161,41 @@ def _table(line: Line, results: dict[str, list[dict[str, float]]], size_bytes: i
             f"{median:.2f}",
             f"{min(landed):.2f}-{max(landed):.2f}",
             f"{size_bytes / median / 1e6:.0f}",
-            "" if name == "ours" else f"{median / ours:.2f}",
+            f"{ideal / median:.0%}" if ideal else "",
+            "" if name in OURS else f"{median / full:.2f}",
+            "" if name in OURS else f"{median / fast:.2f}",
             f"{statistics.median(result['job'] for result in rounds):.2f}",
         )
     return table
 
 
 class _Proxy:
-    """The long line, in a process of its own."""
+    """The long line, in a process of its own. Not on loopback where this machine has another address: a far host is what it stands for."""
 
-    def __init__(self, port: int, line: Line) -> None:
-        command = [sys.executable, "-m", "benchmarks.line", "--to", f"127.0.0.1:{port}"]
+    def __init__(self, server: SshServer, line: Line) -> None:
+        self._server = server
+        self._host = _own_address()
+        command = [sys.executable, "-m", "benchmarks.line", "--to", f"{server.host}:{server.port}", "--listen", self._host]
         command += ["--round-trip-ms", str(line.round_trip_ms), "--rate-mbit", str(line.rate_mbit)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
 
     def __enter__(self) -> _Proxy:
         assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline())
+        self.way = Way(self._server, self._host, int(self._process.stdout.readline()))
         return self
 
     def __exit__(self, *error: object) -> None:
         self._process.kill()
         self._process.communicate()
+
+
+def _own_address() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
 
 
 def _version(program: str) -> str:
@@ -207,10 +209,11 @@ def _file_system(folder: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=5000)
-    parser.add_argument("--size", type=int, default=290_000, help="bytes of one file, about")
+    parser.add_argument("--tree", choices=[tree.name for tree in TREES], default="pictures", help="what there is to pull")
+    parser.add_argument("--files", type=int, default=0, help="how many; by default as many as the tree has")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=3)
+    parser.add_argument("--peers", default="rsync,rclone,scp,tar", help="beginnings of the names of those to compare with")
     parser.add_argument("--only", default="", help="only the line whose name starts so")
     parser.add_argument("--work", type=Path, help="folder to work in, on the disk to be measured; a temporary one by default")
     options = parser.parse_args()
