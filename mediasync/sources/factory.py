@@ -5,9 +5,10 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-from mediasync.model import SourceSpec
+from mediasync.model import DockerConnection, LocalConnection, SourceSpec, SshConnection
 from mediasync.sources.base import Source
 from mediasync.sources.channel import DEFAULT_WINDOW_BYTES, Window
+from mediasync.sources.local.source import LocalSource
 from mediasync.sources.ssh import SshSource
 
 
@@ -23,4 +24,13 @@ def open_source(spec: SourceSpec, *, home: pathlib.Path, window: Window = defaul
     that the user named, which may be links; folders that any connection of this source scans, or is asked about by `missing_folders`,
     count as named too.
     """
-    return SshSource(spec, home, window, folders)
+    match spec.connection:
+        case SshConnection():
+            return SshSource(spec, home, window, folders)
+        case DockerConnection():
+            # Not before it is needed: what talks to engines takes 20 MB and a quarter of a second to load.
+            from mediasync.sources.docker.source import DockerSource
+
+            return DockerSource(spec, home, folders)
+        case LocalConnection():
+            return LocalSource(spec, folders)

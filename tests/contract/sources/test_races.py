@@ -32,7 +32,7 @@ async def test_a_file_that_changes_under_the_read_is_not_taken(far: FarSide, con
     assert sinks.files[b"y.txt"] == b"after it"
 
 
-async def test_a_file_that_is_cut_under_the_read_keeps_its_announced_length(far: FarSide, connection: Connection) -> None:
+async def test_a_file_that_is_cut_under_the_read_is_told_and_disturbs_none_behind_it(far: FarSide, connection: Connection) -> None:
     file = far.put("x.bin", b"x" * LARGE)
     far.put("y.txt", b"after it")
     found = await scan(connection)
@@ -46,7 +46,7 @@ async def test_a_file_that_is_cut_under_the_read_keeps_its_announced_length(far:
     sinks = Collector(truncate)
     outcomes = await read(connection, [want(found.files[b"x.bin"]), want(found.files[b"y.txt"])], sinks)
     assert [outcome.status for outcome in outcomes] == [ReadStatus.CHANGED, ReadStatus.OK]
-    assert len(sinks.files[b"x.bin"]) == LARGE
+    assert len(sinks.files[b"x.bin"]) <= LARGE
     assert sinks.files[b"y.txt"] == b"after it"
 
 
