@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from mediasync.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +20,50 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _LibraryFindingKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LibraryFindingKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LibraryFindingKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIBRARY_FINDING_KIND_UNSPECIFIED: _LibraryFindingKind.ValueType  # 0
+    """Not said."""
+    LIBRARY_FINDING_KIND_MISSING: _LibraryFindingKind.ValueType  # 1
+    """On record, and not there; nobody has said that this is meant to be."""
+    LIBRARY_FINDING_KIND_CULLED: _LibraryFindingKind.ValueType  # 2
+    """On record, and not there, which its owner wants so. Nothing wrong."""
+    LIBRARY_FINDING_KIND_CHANGED: _LibraryFindingKind.ValueType  # 3
+    """Other bytes than on record, with another size or time: somebody edited it."""
+    LIBRARY_FINDING_KIND_CORRUPT: _LibraryFindingKind.ValueType  # 4
+    """Other bytes than on record, with the same size and time: the disk lost them."""
+    LIBRARY_FINDING_KIND_UNKNOWN: _LibraryFindingKind.ValueType  # 5
+    """There, and not on record. Nothing wrong."""
+    LIBRARY_FINDING_KIND_MOVED: _LibraryFindingKind.ValueType  # 6
+    """On record under another path, which it was moved from; the record has followed it. Nothing wrong."""
+    LIBRARY_FINDING_KIND_UNREADABLE: _LibraryFindingKind.ValueType  # 7
+    """A file that cannot be read, or a folder that cannot be listed."""
+
+class LibraryFindingKind(_LibraryFindingKind, metaclass=_LibraryFindingKindEnumTypeWrapper):
+    """What is not as it was with a file of a library."""
+
+LIBRARY_FINDING_KIND_UNSPECIFIED: LibraryFindingKind.ValueType  # 0
+"""Not said."""
+LIBRARY_FINDING_KIND_MISSING: LibraryFindingKind.ValueType  # 1
+"""On record, and not there; nobody has said that this is meant to be."""
+LIBRARY_FINDING_KIND_CULLED: LibraryFindingKind.ValueType  # 2
+"""On record, and not there, which its owner wants so. Nothing wrong."""
+LIBRARY_FINDING_KIND_CHANGED: LibraryFindingKind.ValueType  # 3
+"""Other bytes than on record, with another size or time: somebody edited it."""
+LIBRARY_FINDING_KIND_CORRUPT: LibraryFindingKind.ValueType  # 4
+"""Other bytes than on record, with the same size and time: the disk lost them."""
+LIBRARY_FINDING_KIND_UNKNOWN: LibraryFindingKind.ValueType  # 5
+"""There, and not on record. Nothing wrong."""
+LIBRARY_FINDING_KIND_MOVED: LibraryFindingKind.ValueType  # 6
+"""On record under another path, which it was moved from; the record has followed it. Nothing wrong."""
+LIBRARY_FINDING_KIND_UNREADABLE: LibraryFindingKind.ValueType  # 7
+"""A file that cannot be read, or a folder that cannot be listed."""
+Global___LibraryFindingKind: _TypeAlias = LibraryFindingKind  # noqa: Y015
 
 @_typing.final
 class ProbeSourceRequest(_message.Message):
@@ -676,3 +721,575 @@ class AcceptHostKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AcceptHostKeyResponse: _TypeAlias = AcceptHostKeyResponse  # noqa: Y015
+
+@_typing.final
+class LibraryFinding(_message.Message):
+    """One thing that a verify found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    MOVED_FROM_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    kind: Global___LibraryFindingKind.ValueType
+    """What it is."""
+    size_bytes: _builtins.int
+    """Size on record, or on the disk for UNKNOWN."""
+    source: _builtins.str
+    """Source that brought it and had it when it was last looked at; empty where there is none. Set for MISSING and CORRUPT only."""
+    message: _builtins.str
+    """Why it cannot be read, or what is there instead; often empty."""
+    @_builtins.property
+    def path(self) -> _types_pb2.FilePath:
+        """Where, relative to the library's root."""
+
+    @_builtins.property
+    def moved_from(self) -> _types_pb2.FilePath:
+        """Where it was before; set for MOVED only."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___LibraryFindingKind.ValueType = ...,
+        path: _types_pb2.FilePath | None = ...,
+        moved_from: _types_pb2.FilePath | None = ...,
+        size_bytes: _builtins.int = ...,
+        source: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["moved_from", b"moved_from", "path", b"path"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "message", b"message", "moved_from", b"moved_from", "path", b"path", "size_bytes", b"size_bytes", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LibraryFinding: _TypeAlias = LibraryFinding  # noqa: Y015
+
+@_typing.final
+class LibraryFindingCount(_message.Message):
+    """How many findings there are of a kind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    kind: Global___LibraryFindingKind.ValueType
+    """The kind."""
+    files: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        kind: Global___LibraryFindingKind.ValueType = ...,
+        files: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LibraryFindingCount: _TypeAlias = LibraryFindingCount  # noqa: Y015
+
+@_typing.final
+class LibraryProgress(_message.Message):
+    """How far a verify or an adoption is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    FILES_DONE_FIELD_NUMBER: _builtins.int
+    FILES_TOTAL_FIELD_NUMBER: _builtins.int
+    BYTES_DONE_FIELD_NUMBER: _builtins.int
+    BYTES_TOTAL_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """What is being done, in words."""
+    files_done: _builtins.int
+    """Files that are done in this stage."""
+    files_total: _builtins.int
+    """Files that this stage has, as far as that is known; 0 where it is not."""
+    bytes_done: _builtins.int
+    """Bytes that were read in this stage."""
+    bytes_total: _builtins.int
+    """Bytes that this stage reads, as far as that is known; 0 where it is not."""
+    resumed: _builtins.bool
+    """It goes on where an earlier one was cut off."""
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        files_done: _builtins.int = ...,
+        files_total: _builtins.int = ...,
+        bytes_done: _builtins.int = ...,
+        bytes_total: _builtins.int = ...,
+        resumed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_done", b"bytes_done", "bytes_total", b"bytes_total", "files_done", b"files_done", "files_total", b"files_total", "resumed", b"resumed", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LibraryProgress: _TypeAlias = LibraryProgress  # noqa: Y015
+
+@_typing.final
+class VerifyLibraryRequest(_message.Message):
+    """Asks to compare a library with its index."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIBRARY_PATH_FIELD_NUMBER: _builtins.int
+    BELOW_FIELD_NUMBER: _builtins.int
+    DEEP_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    RESTART_FIELD_NUMBER: _builtins.int
+    ACCEPT_FIELD_NUMBER: _builtins.int
+    FINDINGS_ONLY_FIELD_NUMBER: _builtins.int
+    library_path: _builtins.str
+    """The library's root."""
+    deep: _builtins.bool
+    """Read every byte, and compare the hash."""
+    restart: _builtins.bool
+    """Begin anew, also where one was cut off."""
+    accept: _builtins.bool
+    """What is missing is meant to be: count it as culled from now on. What was edited is right as it is."""
+    findings_only: _builtins.bool
+    """Only look at what the last verify found, once more."""
+    @_builtins.property
+    def below(self) -> _types_pb2.FilePath:
+        """Only this file or folder, relative to the root; empty for everything."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Leave out files that neither came nor changed since then, by the ctime of the library's own file system. What is missing is found all
+        the same.
+        """
+
+    def __init__(
+        self,
+        *,
+        library_path: _builtins.str = ...,
+        below: _types_pb2.FilePath | None = ...,
+        deep: _builtins.bool = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        restart: _builtins.bool = ...,
+        accept: _builtins.bool = ...,
+        findings_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["below", b"below", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "below", b"below", "deep", b"deep", "findings_only", b"findings_only", "library_path", b"library_path", "restart", b"restart", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyLibraryRequest: _TypeAlias = VerifyLibraryRequest  # noqa: Y015
+
+@_typing.final
+class VerifyLibraryResponse(_message.Message):
+    """How far a verify is, and what it found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    FINDING_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___LibraryProgress:
+        """How far it is; sent at least every few seconds."""
+
+    @_builtins.property
+    def finding(self) -> Global___LibraryFinding:
+        """Something it found."""
+
+    @_builtins.property
+    def done(self) -> Global___VerifyLibraryDone:
+        """It is over; the last event of the stream."""
+
+    def __init__(
+        self,
+        *,
+        progress: Global___LibraryProgress | None = ...,
+        finding: Global___LibraryFinding | None = ...,
+        done: Global___VerifyLibraryDone | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "finding", b"finding", "progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "finding", b"finding", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "finding", "done"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___VerifyLibraryResponse: _TypeAlias = VerifyLibraryResponse  # noqa: Y015
+
+@_typing.final
+class VerifyLibraryDone(_message.Message):
+    """What a verify came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_INTACT_FIELD_NUMBER: _builtins.int
+    FILES_READ_FIELD_NUMBER: _builtins.int
+    FILES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
+    BYTES_READ_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    files_intact: _builtins.int
+    """Files that are as they are on record."""
+    files_read: _builtins.int
+    """Of those, files whose every byte was read and compared."""
+    files_left_out: _builtins.int
+    """Files that were left out for `since`."""
+    others: _builtins.int
+    """Links, sockets and the like, which are no files of a library."""
+    bytes_read: _builtins.int
+    """Bytes that were read."""
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___LibraryFindingCount]:
+        """Findings by kind; kinds of which there are none are left out."""
+
+    def __init__(
+        self,
+        *,
+        files_intact: _builtins.int = ...,
+        files_read: _builtins.int = ...,
+        files_left_out: _builtins.int = ...,
+        others: _builtins.int = ...,
+        bytes_read: _builtins.int = ...,
+        findings: _abc.Iterable[Global___LibraryFindingCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_read", b"bytes_read", "files_intact", b"files_intact", "files_left_out", b"files_left_out", "files_read", b"files_read", "findings", b"findings", "others", b"others"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyLibraryDone: _TypeAlias = VerifyLibraryDone  # noqa: Y015
+
+@_typing.final
+class AdoptLibraryRequest(_message.Message):
+    """Asks to adopt the files of a folder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIBRARY_PATH_FIELD_NUMBER: _builtins.int
+    library_path: _builtins.str
+    """The folder."""
+    def __init__(
+        self,
+        *,
+        library_path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["library_path", b"library_path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptLibraryRequest: _TypeAlias = AdoptLibraryRequest  # noqa: Y015
+
+@_typing.final
+class AdoptLibraryResponse(_message.Message):
+    """How far an adoption is, and what it found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    FINDING_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___LibraryProgress:
+        """How far it is; sent at least every few seconds."""
+
+    @_builtins.property
+    def finding(self) -> Global___LibraryFinding:
+        """Something that is not as on record, of files that were on record before."""
+
+    @_builtins.property
+    def done(self) -> Global___AdoptLibraryDone:
+        """It is over; the last event of the stream."""
+
+    def __init__(
+        self,
+        *,
+        progress: Global___LibraryProgress | None = ...,
+        finding: Global___LibraryFinding | None = ...,
+        done: Global___AdoptLibraryDone | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "finding", b"finding", "progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "finding", b"finding", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "finding", "done"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___AdoptLibraryResponse: _TypeAlias = AdoptLibraryResponse  # noqa: Y015
+
+@_typing.final
+class AdoptLibraryDone(_message.Message):
+    """What an adoption came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_ADOPTED_FIELD_NUMBER: _builtins.int
+    BYTES_ADOPTED_FIELD_NUMBER: _builtins.int
+    FILES_KNOWN_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
+    FILES_UNSETTLED_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    files_adopted: _builtins.int
+    """Files that are on record now and were not before."""
+    bytes_adopted: _builtins.int
+    """Bytes of them."""
+    files_known: _builtins.int
+    """Files that were on record already, and are as they were."""
+    others: _builtins.int
+    """Links, sockets and the like, which are no files of a library."""
+    files_unsettled: _builtins.int
+    """Files that somebody was writing just now; another adoption takes them."""
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___LibraryFindingCount]:
+        """Findings by kind; kinds of which there are none are left out."""
+
+    def __init__(
+        self,
+        *,
+        files_adopted: _builtins.int = ...,
+        bytes_adopted: _builtins.int = ...,
+        files_known: _builtins.int = ...,
+        others: _builtins.int = ...,
+        files_unsettled: _builtins.int = ...,
+        findings: _abc.Iterable[Global___LibraryFindingCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_adopted", b"bytes_adopted", "files_adopted", b"files_adopted", "files_known", b"files_known", "files_unsettled", b"files_unsettled", "findings", b"findings", "others", b"others"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptLibraryDone: _TypeAlias = AdoptLibraryDone  # noqa: Y015
+
+@_typing.final
+class LibraryStatsRequest(_message.Message):
+    """Asks what a library holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIBRARY_PATH_FIELD_NUMBER: _builtins.int
+    library_path: _builtins.str
+    """The library's root."""
+    def __init__(
+        self,
+        *,
+        library_path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["library_path", b"library_path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LibraryStatsRequest: _TypeAlias = LibraryStatsRequest  # noqa: Y015
+
+@_typing.final
+class LibraryShare(_message.Message):
+    """Files of one kind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The source's label, or the media type."""
+    files: _builtins.int
+    """How many."""
+    size_bytes: _builtins.int
+    """Their bytes."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        files: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LibraryShare: _TypeAlias = LibraryShare  # noqa: Y015
+
+@_typing.final
+class LibraryStatsResponse(_message.Message):
+    """What a library holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    DUPLICATE_FILES_FIELD_NUMBER: _builtins.int
+    DUPLICATE_BYTES_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_FILES_FIELD_NUMBER: _builtins.int
+    CULLED_FILES_FIELD_NUMBER: _builtins.int
+    LAST_SYNC_TIME_FIELD_NUMBER: _builtins.int
+    LAST_VERIFY_TIME_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    FILES_READ_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
+    files: _builtins.int
+    """Files on record that are not culled."""
+    size_bytes: _builtins.int
+    """Their bytes."""
+    duplicate_files: _builtins.int
+    """Files whose bytes another file has as well, less one of each."""
+    duplicate_bytes: _builtins.int
+    """Bytes that they take, if they are no hard links."""
+    incomplete_files: _builtins.int
+    """Files whose format's end was missing when they were taken."""
+    culled_files: _builtins.int
+    """Files that their owner removed."""
+    files_read: _builtins.int
+    """Files whose every byte was read back at least once."""
+    free_bytes: _builtins.int
+    """Free bytes on the library's file system."""
+    capacity_bytes: _builtins.int
+    """Bytes of the whole file system."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___LibraryShare]:
+        """By the source that brought them; `adopted` for those that were there before. A file that two sources have counts for both."""
+
+    @_builtins.property
+    def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___LibraryShare]:
+        """By media type, most bytes first."""
+
+    @_builtins.property
+    def last_sync_time(self) -> _timestamp_pb2.Timestamp:
+        """When a sync last brought something; absent if none did."""
+
+    @_builtins.property
+    def last_verify_time(self) -> _timestamp_pb2.Timestamp:
+        """When a verify last came to its end; absent if none did."""
+
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___LibraryFindingCount]:
+        """What is left of its findings."""
+
+    def __init__(
+        self,
+        *,
+        files: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        sources: _abc.Iterable[Global___LibraryShare] | None = ...,
+        types: _abc.Iterable[Global___LibraryShare] | None = ...,
+        duplicate_files: _builtins.int = ...,
+        duplicate_bytes: _builtins.int = ...,
+        incomplete_files: _builtins.int = ...,
+        culled_files: _builtins.int = ...,
+        last_sync_time: _timestamp_pb2.Timestamp | None = ...,
+        last_verify_time: _timestamp_pb2.Timestamp | None = ...,
+        findings: _abc.Iterable[Global___LibraryFindingCount] | None = ...,
+        files_read: _builtins.int = ...,
+        free_bytes: _builtins.int = ...,
+        capacity_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_sync_time", b"last_sync_time", "last_verify_time", b"last_verify_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "culled_files", b"culled_files", "duplicate_bytes", b"duplicate_bytes", "duplicate_files", b"duplicate_files", "files", b"files", "files_read", b"files_read", "findings", b"findings", "free_bytes", b"free_bytes", "incomplete_files", b"incomplete_files", "last_sync_time", b"last_sync_time", "last_verify_time", b"last_verify_time", "size_bytes", b"size_bytes", "sources", b"sources", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LibraryStatsResponse: _TypeAlias = LibraryStatsResponse  # noqa: Y015
+
+@_typing.final
+class PrepareRepairRequest(_message.Message):
+    """Asks to get a repair ready."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIBRARY_PATH_FIELD_NUMBER: _builtins.int
+    REPAIR_ID_FIELD_NUMBER: _builtins.int
+    library_path: _builtins.str
+    """The library's root."""
+    repair_id: _builtins.str
+    """The run under which the files are put on record."""
+    def __init__(
+        self,
+        *,
+        library_path: _builtins.str = ...,
+        repair_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["library_path", b"library_path", "repair_id", b"repair_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrepareRepairRequest: _TypeAlias = PrepareRepairRequest  # noqa: Y015
+
+@_typing.final
+class PrepareRepairResponse(_message.Message):
+    """What can be repaired from where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    FILES_WITHOUT_SOURCE_FIELD_NUMBER: _builtins.int
+    files_without_source: _builtins.int
+    """Files that no source has, as far as is known."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___RepairableSource]:
+        """One for each source."""
+
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[Global___RepairableSource] | None = ...,
+        files_without_source: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files_without_source", b"files_without_source", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrepareRepairResponse: _TypeAlias = PrepareRepairResponse  # noqa: Y015
+
+@_typing.final
+class RepairableSource(_message.Message):
+    """A source that has files which a library lost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_KEY_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    source_key: _builtins.str
+    """What tells sources apart: `name:` and its name, or its URL."""
+    label: _builtins.str
+    """For people."""
+    files: _builtins.int
+    """How many files it has."""
+    def __init__(
+        self,
+        *,
+        source_key: _builtins.str = ...,
+        label: _builtins.str = ...,
+        files: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "label", b"label", "source_key", b"source_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairableSource: _TypeAlias = RepairableSource  # noqa: Y015

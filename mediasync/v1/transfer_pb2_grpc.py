@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class TransferStub:
-    """Pulls files from sources into libraries. Called by the coordinator only.
+    """Pulls files from sources into libraries. Called by the coordinator only; clients reach VerifyLibrary, AdoptLibrary and LibraryStats at the
+    coordinator's address, which passes them on.
 
     Every call may be repeated after a crash of either side: work that was committed is not done again, and counts again.
     A file that fails is result data. An error of the call means that the whole unit failed: UNAVAILABLE may be repeated, anything else not.
@@ -73,6 +74,26 @@ class TransferStub:
                 request_serializer=mediasync_dot_v1_dot_transfer__pb2.CountLandedRequest.SerializeToString,
                 response_deserializer=mediasync_dot_v1_dot_transfer__pb2.CountLandedResponse.FromString,
                 _registered_method=True)
+        self.VerifyLibrary = channel.unary_stream(
+                '/mediasync.v1.Transfer/VerifyLibrary',
+                request_serializer=mediasync_dot_v1_dot_transfer__pb2.VerifyLibraryRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_transfer__pb2.VerifyLibraryResponse.FromString,
+                _registered_method=True)
+        self.AdoptLibrary = channel.unary_stream(
+                '/mediasync.v1.Transfer/AdoptLibrary',
+                request_serializer=mediasync_dot_v1_dot_transfer__pb2.AdoptLibraryRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_transfer__pb2.AdoptLibraryResponse.FromString,
+                _registered_method=True)
+        self.LibraryStats = channel.unary_unary(
+                '/mediasync.v1.Transfer/LibraryStats',
+                request_serializer=mediasync_dot_v1_dot_transfer__pb2.LibraryStatsRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_transfer__pb2.LibraryStatsResponse.FromString,
+                _registered_method=True)
+        self.PrepareRepair = channel.unary_unary(
+                '/mediasync.v1.Transfer/PrepareRepair',
+                request_serializer=mediasync_dot_v1_dot_transfer__pb2.PrepareRepairRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_transfer__pb2.PrepareRepairResponse.FromString,
+                _registered_method=True)
         self.ReadHostKey = channel.unary_unary(
                 '/mediasync.v1.Transfer/ReadHostKey',
                 request_serializer=mediasync_dot_v1_dot_transfer__pb2.ReadHostKeyRequest.SerializeToString,
@@ -86,7 +107,8 @@ class TransferStub:
 
 
 class TransferServicer:
-    """Pulls files from sources into libraries. Called by the coordinator only.
+    """Pulls files from sources into libraries. Called by the coordinator only; clients reach VerifyLibrary, AdoptLibrary and LibraryStats at the
+    coordinator's address, which passes them on.
 
     Every call may be repeated after a crash of either side: work that was committed is not done again, and counts again.
     A file that fails is result data. An error of the call means that the whole unit failed: UNAVAILABLE may be repeated, anything else not.
@@ -144,6 +166,38 @@ class TransferServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyLibrary(self, request, context):
+        """Compares the library's index with what is on its disk. Changes no file. Goes on where a verify of the same kind was cut off. The stream
+        sends progress, then the findings in path order, and ends after one `done`. FAILED_PRECONDITION, reason LIBRARY_MARKER_MISSING, for a
+        folder that is no library; reason LIBRARY_BUSY while another verify or adoption of the library runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdoptLibrary(self, request, context):
+        """Takes files that are in a folder already into the library's index; makes the folder a library if it never was one. Changes no file.
+        Harmless to repeat: what is on record is not read again. Answers and errors are as those of VerifyLibrary.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LibraryStats(self, request, context):
+        """Sums up what is on record of a library. Errors are as those of VerifyLibrary.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PrepareRepair(self, request, context):
+        """Gets the repair of what the last verify found ready: for each source that brought a file which is missing or corrupt now, these files
+        are put on record as those that failed in the run `repair_id`, for SyncFolder with `only_failed_of` and `options.restore`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadHostKey(self, request, context):
         """Asks a host for its SSH key, trusts nothing.
         """
@@ -196,6 +250,26 @@ def add_TransferServicer_to_server(servicer, server):
                     request_deserializer=mediasync_dot_v1_dot_transfer__pb2.CountLandedRequest.FromString,
                     response_serializer=mediasync_dot_v1_dot_transfer__pb2.CountLandedResponse.SerializeToString,
             ),
+            'VerifyLibrary': grpc.unary_stream_rpc_method_handler(
+                    servicer.VerifyLibrary,
+                    request_deserializer=mediasync_dot_v1_dot_transfer__pb2.VerifyLibraryRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_transfer__pb2.VerifyLibraryResponse.SerializeToString,
+            ),
+            'AdoptLibrary': grpc.unary_stream_rpc_method_handler(
+                    servicer.AdoptLibrary,
+                    request_deserializer=mediasync_dot_v1_dot_transfer__pb2.AdoptLibraryRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_transfer__pb2.AdoptLibraryResponse.SerializeToString,
+            ),
+            'LibraryStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.LibraryStats,
+                    request_deserializer=mediasync_dot_v1_dot_transfer__pb2.LibraryStatsRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_transfer__pb2.LibraryStatsResponse.SerializeToString,
+            ),
+            'PrepareRepair': grpc.unary_unary_rpc_method_handler(
+                    servicer.PrepareRepair,
+                    request_deserializer=mediasync_dot_v1_dot_transfer__pb2.PrepareRepairRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_transfer__pb2.PrepareRepairResponse.SerializeToString,
+            ),
             'ReadHostKey': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadHostKey,
                     request_deserializer=mediasync_dot_v1_dot_transfer__pb2.ReadHostKeyRequest.FromString,
@@ -215,7 +289,8 @@ def add_TransferServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Transfer:
-    """Pulls files from sources into libraries. Called by the coordinator only.
+    """Pulls files from sources into libraries. Called by the coordinator only; clients reach VerifyLibrary, AdoptLibrary and LibraryStats at the
+    coordinator's address, which passes them on.
 
     Every call may be repeated after a crash of either side: work that was committed is not done again, and counts again.
     A file that fails is result data. An error of the call means that the whole unit failed: UNAVAILABLE may be repeated, anything else not.
@@ -400,6 +475,114 @@ class Transfer:
             '/mediasync.v1.Transfer/CountLanded',
             mediasync_dot_v1_dot_transfer__pb2.CountLandedRequest.SerializeToString,
             mediasync_dot_v1_dot_transfer__pb2.CountLandedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyLibrary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mediasync.v1.Transfer/VerifyLibrary',
+            mediasync_dot_v1_dot_transfer__pb2.VerifyLibraryRequest.SerializeToString,
+            mediasync_dot_v1_dot_transfer__pb2.VerifyLibraryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdoptLibrary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mediasync.v1.Transfer/AdoptLibrary',
+            mediasync_dot_v1_dot_transfer__pb2.AdoptLibraryRequest.SerializeToString,
+            mediasync_dot_v1_dot_transfer__pb2.AdoptLibraryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LibraryStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Transfer/LibraryStats',
+            mediasync_dot_v1_dot_transfer__pb2.LibraryStatsRequest.SerializeToString,
+            mediasync_dot_v1_dot_transfer__pb2.LibraryStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrepareRepair(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Transfer/PrepareRepair',
+            mediasync_dot_v1_dot_transfer__pb2.PrepareRepairRequest.SerializeToString,
+            mediasync_dot_v1_dot_transfer__pb2.PrepareRepairResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TransferStub:
-    """Pulls files from sources into libraries. Called by the coordinator only.
+    """Pulls files from sources into libraries. Called by the coordinator only; clients reach VerifyLibrary, AdoptLibrary and LibraryStats at the
+    coordinator's address, which passes them on.
 
     Every call may be repeated after a crash of either side: work that was committed is not done again, and counts again.
     A file that fails is result data. An error of the call means that the whole unit failed: UNAVAILABLE may be repeated, anything else not.
@@ -56,6 +57,21 @@ class TransferStub:
     """Changes how fast a run may be, at once and for units of it that begin later. Harmless for a run that is not known."""
     CountLanded: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.CountLandedRequest, _transfer_pb2.CountLandedResponse]
     """Counts what a run has brought into the library so far. A run that is not known has brought nothing."""
+    VerifyLibrary: _grpc.UnaryStreamMultiCallable[_transfer_pb2.VerifyLibraryRequest, _transfer_pb2.VerifyLibraryResponse]
+    """Compares the library's index with what is on its disk. Changes no file. Goes on where a verify of the same kind was cut off. The stream
+    sends progress, then the findings in path order, and ends after one `done`. FAILED_PRECONDITION, reason LIBRARY_MARKER_MISSING, for a
+    folder that is no library; reason LIBRARY_BUSY while another verify or adoption of the library runs.
+    """
+    AdoptLibrary: _grpc.UnaryStreamMultiCallable[_transfer_pb2.AdoptLibraryRequest, _transfer_pb2.AdoptLibraryResponse]
+    """Takes files that are in a folder already into the library's index; makes the folder a library if it never was one. Changes no file.
+    Harmless to repeat: what is on record is not read again. Answers and errors are as those of VerifyLibrary.
+    """
+    LibraryStats: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.LibraryStatsRequest, _transfer_pb2.LibraryStatsResponse]
+    """Sums up what is on record of a library. Errors are as those of VerifyLibrary."""
+    PrepareRepair: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.PrepareRepairRequest, _transfer_pb2.PrepareRepairResponse]
+    """Gets the repair of what the last verify found ready: for each source that brought a file which is missing or corrupt now, these files
+    are put on record as those that failed in the run `repair_id`, for SyncFolder with `only_failed_of` and `options.restore`.
+    """
     ReadHostKey: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.ReadHostKeyRequest, _transfer_pb2.ReadHostKeyResponse]
     """Asks a host for its SSH key, trusts nothing."""
     AcceptHostKey: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.AcceptHostKeyRequest, _transfer_pb2.AcceptHostKeyResponse]
@@ -63,7 +79,8 @@ class TransferStub:
 
 @_typing.type_check_only
 class TransferAsyncStub(TransferStub):
-    """Pulls files from sources into libraries. Called by the coordinator only.
+    """Pulls files from sources into libraries. Called by the coordinator only; clients reach VerifyLibrary, AdoptLibrary and LibraryStats at the
+    coordinator's address, which passes them on.
 
     Every call may be repeated after a crash of either side: work that was committed is not done again, and counts again.
     A file that fails is result data. An error of the call means that the whole unit failed: UNAVAILABLE may be repeated, anything else not.
@@ -89,13 +106,29 @@ class TransferAsyncStub(TransferStub):
     """Changes how fast a run may be, at once and for units of it that begin later. Harmless for a run that is not known."""
     CountLanded: _aio.UnaryUnaryMultiCallable[_transfer_pb2.CountLandedRequest, _transfer_pb2.CountLandedResponse]  # type: ignore[assignment]
     """Counts what a run has brought into the library so far. A run that is not known has brought nothing."""
+    VerifyLibrary: _aio.UnaryStreamMultiCallable[_transfer_pb2.VerifyLibraryRequest, _transfer_pb2.VerifyLibraryResponse]  # type: ignore[assignment]
+    """Compares the library's index with what is on its disk. Changes no file. Goes on where a verify of the same kind was cut off. The stream
+    sends progress, then the findings in path order, and ends after one `done`. FAILED_PRECONDITION, reason LIBRARY_MARKER_MISSING, for a
+    folder that is no library; reason LIBRARY_BUSY while another verify or adoption of the library runs.
+    """
+    AdoptLibrary: _aio.UnaryStreamMultiCallable[_transfer_pb2.AdoptLibraryRequest, _transfer_pb2.AdoptLibraryResponse]  # type: ignore[assignment]
+    """Takes files that are in a folder already into the library's index; makes the folder a library if it never was one. Changes no file.
+    Harmless to repeat: what is on record is not read again. Answers and errors are as those of VerifyLibrary.
+    """
+    LibraryStats: _aio.UnaryUnaryMultiCallable[_transfer_pb2.LibraryStatsRequest, _transfer_pb2.LibraryStatsResponse]  # type: ignore[assignment]
+    """Sums up what is on record of a library. Errors are as those of VerifyLibrary."""
+    PrepareRepair: _aio.UnaryUnaryMultiCallable[_transfer_pb2.PrepareRepairRequest, _transfer_pb2.PrepareRepairResponse]  # type: ignore[assignment]
+    """Gets the repair of what the last verify found ready: for each source that brought a file which is missing or corrupt now, these files
+    are put on record as those that failed in the run `repair_id`, for SyncFolder with `only_failed_of` and `options.restore`.
+    """
     ReadHostKey: _aio.UnaryUnaryMultiCallable[_transfer_pb2.ReadHostKeyRequest, _transfer_pb2.ReadHostKeyResponse]  # type: ignore[assignment]
     """Asks a host for its SSH key, trusts nothing."""
     AcceptHostKey: _aio.UnaryUnaryMultiCallable[_transfer_pb2.AcceptHostKeyRequest, _transfer_pb2.AcceptHostKeyResponse]  # type: ignore[assignment]
     """Remembers a host's key if it is still the one with that fingerprint."""
 
 class TransferServicer(metaclass=_abc_1.ABCMeta):
-    """Pulls files from sources into libraries. Called by the coordinator only.
+    """Pulls files from sources into libraries. Called by the coordinator only; clients reach VerifyLibrary, AdoptLibrary and LibraryStats at the
+    coordinator's address, which passes them on.
 
     Every call may be repeated after a crash of either side: work that was committed is not done again, and counts again.
     A file that fails is result data. An error of the call means that the whole unit failed: UNAVAILABLE may be repeated, anything else not.
@@ -161,6 +194,45 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_transfer_pb2.CountLandedResponse, _abc.Awaitable[_transfer_pb2.CountLandedResponse]]:
         """Counts what a run has brought into the library so far. A run that is not known has brought nothing."""
+
+    @_abc_1.abstractmethod
+    def VerifyLibrary(
+        self,
+        request: _transfer_pb2.VerifyLibraryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_transfer_pb2.VerifyLibraryResponse], _abc.AsyncIterator[_transfer_pb2.VerifyLibraryResponse]]:
+        """Compares the library's index with what is on its disk. Changes no file. Goes on where a verify of the same kind was cut off. The stream
+        sends progress, then the findings in path order, and ends after one `done`. FAILED_PRECONDITION, reason LIBRARY_MARKER_MISSING, for a
+        folder that is no library; reason LIBRARY_BUSY while another verify or adoption of the library runs.
+        """
+
+    @_abc_1.abstractmethod
+    def AdoptLibrary(
+        self,
+        request: _transfer_pb2.AdoptLibraryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_transfer_pb2.AdoptLibraryResponse], _abc.AsyncIterator[_transfer_pb2.AdoptLibraryResponse]]:
+        """Takes files that are in a folder already into the library's index; makes the folder a library if it never was one. Changes no file.
+        Harmless to repeat: what is on record is not read again. Answers and errors are as those of VerifyLibrary.
+        """
+
+    @_abc_1.abstractmethod
+    def LibraryStats(
+        self,
+        request: _transfer_pb2.LibraryStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.LibraryStatsResponse, _abc.Awaitable[_transfer_pb2.LibraryStatsResponse]]:
+        """Sums up what is on record of a library. Errors are as those of VerifyLibrary."""
+
+    @_abc_1.abstractmethod
+    def PrepareRepair(
+        self,
+        request: _transfer_pb2.PrepareRepairRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.PrepareRepairResponse, _abc.Awaitable[_transfer_pb2.PrepareRepairResponse]]:
+        """Gets the repair of what the last verify found ready: for each source that brought a file which is missing or corrupt now, these files
+        are put on record as those that failed in the run `repair_id`, for SyncFolder with `only_failed_of` and `options.restore`.
+        """
 
     @_abc_1.abstractmethod
     def ReadHostKey(
