@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import importlib.resources
+import re
 import zlib
 
 from mediasync.sources.agent.program import PARTS
+
+_OWN_IMPORT = re.compile(rf"^from {re.escape(__package__)}\.program\.\w+ import (?:\([^)]*\)|[^\n]*)\n", re.MULTILINE)
+_DOCUMENTATION = re.compile(r'\A""".*?"""\n', re.DOTALL)
 
 
 @functools.cache
 def program() -> bytes:
     """The agent as the loader of `mediasync.sources.shell` reads it."""
-    packed = zlib.compress(text().encode(), 9)
+    packed = zlib.compress(text().encode(), 6)
     return b"%08x" % len(packed) + packed
 
 
 def text() -> str:
-    """The parts in their order, without documentation and without their imports of each other."""
+    """The parts in their order, without their documentation and their imports of each other."""
     folder = importlib.resources.files(__package__).joinpath("program")
     return "".join(_part(folder.joinpath(f"{part}.py").read_text("utf-8")) for part in PARTS)
 
 
 def _part(source: str) -> str:
-    lines = source.splitlines(keepends=True)
-    for statement in ast.parse(source).body:
-        documentation = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-        own = isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith(__package__)
-        if documentation or own:
-            assert statement.end_lineno is not None
-            for number in range(statement.lineno - 1, statement.end_lineno):
-                lines[number] = ""
-    return "".join(lines)
+    return _OWN_IMPORT.sub("", _DOCUMENTATION.sub("", source))

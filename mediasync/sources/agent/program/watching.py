@@ -198,6 +198,7 @@ class Watcher:
         selection = self.selection
         if name and (name.startswith(selection.prefixes) or not kind & IN_ISDIR and name.lower().endswith(selection.suffixes)):
             # Half a file, which is renamed or removed in the end.
+            self.looks[path] = self.look(path)
             return
         if kind & IN_IGNORED:
             return
