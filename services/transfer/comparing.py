@@ -23,7 +23,7 @@ from mediasync.sources.base import FileEntry, FileHashed, ReadStatus, WantedFile
 from services.transfer import messages
 from services.transfer.entities import LandedFile, LandingKind
 from services.transfer.groups import first_error
-from services.transfer.landing import sha256_of
+from services.transfer.hashing import sha256_of
 from services.transfer.library import library_error
 from services.transfer.parts import Parts
 from services.transfer.retries import Attempts

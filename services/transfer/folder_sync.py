@@ -54,10 +54,12 @@ class FolderSync:
         if not self._goes_on:
             parts.tally.restart(await parts.landings.committed_by_directory(parts.unit))
         before = parts.tally.snapshot()
+        counted = self._taking.begin() if self._goes_on else set()
 
-        def expect(record: DirectoryScanned, difference: DirectoryDiff, there: Sequence[FileEntry]) -> None:
+        async def expect(record: DirectoryScanned, difference: DirectoryDiff, there: Sequence[FileEntry]) -> None:
             for entry in difference.wanted:
-                parts.tally.expect(entry)
+                if entry.path not in counted:
+                    parts.tally.expect(entry)
 
         with _tracer.start_as_current_span("scan", attributes={"folder": display(parts.unit.folder)}) as span:
             started = time.monotonic()
@@ -73,7 +75,6 @@ class FolderSync:
         committed."""
         started = time.monotonic()
         parts, taking = self._parts, self._taking
-        taking.begin()
         result = await self.scan()
         try:
             await parts.manifest.mark_vanished(parts.unit, result.vanished)

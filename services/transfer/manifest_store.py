@@ -18,15 +18,8 @@ from services.transfer.landing_store import count_unit
 from services.transfer.sql_store import below, upsert
 
 _STATE = f"name, CASE WHEN vanished THEN {VANISHED} ELSE size_bytes END, mtime_ns, ctime_ns"
-_MANIFEST_COLUMNS = (
-    schema.manifest.c.name,
-    schema.manifest.c.size_bytes,
-    schema.manifest.c.mtime_ns,
-    schema.manifest.c.ctime_ns,
-    schema.manifest.c.sha256,
-    schema.manifest.c.library_path,
-    schema.manifest.c.vanished,
-)
+_ROW = "name, size_bytes, mtime_ns, ctime_ns, sha256, library_path, vanished"
+_NOT_KNOWN = -1
 
 
 class ManifestStore:
@@ -74,6 +67,18 @@ class ManifestStore:
             return Origin(key, source_key, label, library)
 
         return await self._database.write(work)
+
+    async def ever_scanned(self, source_key: str, root: bytes) -> bool:
+        """Whether any folder of the source was ever synced into the library at `root`."""
+        origins, libraries, scans = schema.origins, schema.libraries, schema.scans
+        statement = (
+            sa.select(scans.c.origin)
+            .join(origins, origins.c.key == scans.c.origin)
+            .join(libraries, libraries.c.key == origins.c.library)
+            .where(origins.c.source_key == source_key, libraries.c.root == root)
+            .limit(1)
+        )
+        return await self._database.read(lambda connection: connection.execute(statement).first() is not None)
 
     async def scan_state(self, origin: Origin, folder: bytes) -> ScanState:
         """What the last finished scan of `folder` left."""
@@ -154,19 +159,38 @@ class ManifestStore:
     async def rows(self, origin: Origin, paths: Sequence[bytes]) -> dict[bytes, ManifestRow]:
         """What is on record of some files, by path."""
 
+        statement = f"SELECT {_ROW} FROM manifest WHERE origin = ? AND directory = ? AND name = ?"  # noqa: S608 - fixed text
+
         def work(connection: sa.Connection) -> dict[bytes, ManifestRow]:
-            table = schema.manifest
-            statement = sa.select(*_MANIFEST_COLUMNS).where(
-                table.c.origin == origin.key, table.c.directory == sa.bindparam("d"), table.c.name == sa.bindparam("n")
-            )
+            execute = _raw(connection).execute
             found = {}
             for path in paths:
-                row = connection.execute(statement, {"d": directory_of(path), "n": name_of(path)}).one_or_none()
+                row = execute(statement, (origin.key, directory_of(path), name_of(path))).fetchone()
                 if row is not None:
-                    found[path] = ManifestRow(*row)
+                    name, size, mtime, ctime, sha256, library_path, vanished = row
+                    found[path] = ManifestRow(name, size, mtime, ctime, sha256, library_path, bool(vanished))
             return found
 
         return await self._database.read(work)
+
+    async def files_in(self, origin: Origin, directories: Sequence[bytes]) -> int:
+        """How many files are on record of some directories, and had not vanished."""
+
+        def work(connection: sa.Connection) -> int:
+            table = schema.manifest
+            statement = sa.select(sa.func.count()).where(
+                table.c.origin == origin.key, table.c.directory == sa.bindparam("d"), sa.not_(table.c.vanished)
+            )
+            return sum(connection.execute(statement, {"d": directory}).scalar_one() for directory in directories)
+
+        return await self._database.read(work)
+
+    async def known_origin(self, source_key: str, label: str, library: LibraryId) -> Origin:
+        """The pair of a source and a library as far as it is known; one that holds nothing if it is not. Nothing is written."""
+        table = schema.origins
+        statement = sa.select(table.c.key).where(table.c.source_key == source_key, table.c.library == library.key)
+        key = await self._database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
+        return Origin(_NOT_KNOWN if key is None else key, source_key, label, library)
 
     async def refresh(self, origin: Origin, entries: Sequence[FileEntry]) -> None:
         """Files that turned out to hold what is on record: from now on these are their times and inode, and they are there."""

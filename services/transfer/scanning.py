@@ -20,7 +20,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mediasync.errors import MediasyncError
@@ -36,7 +36,7 @@ from mediasync.sources.base import (
 )
 from mediasync.sources.selection import Selection
 from services.transfer.diff import DirectoryDiff, RowState, diff_directory, directory_of, name_of
-from services.transfer.entities import ScanState
+from services.transfer.entities import ManifestRow, ScanState
 from services.transfer.parts import Parts
 from services.transfer.retries import Attempts
 from services.transfer.spool import WantedSpool
@@ -82,7 +82,21 @@ class ScanResult:
         self.doubtful.close()
 
 
-OnDirectory = Callable[[DirectoryScanned, DirectoryDiff, Sequence[FileEntry]], None]
+OnDirectory = Callable[[DirectoryScanned, DirectoryDiff, Sequence[FileEntry]], Awaitable[None]]
+OnFiltered = Callable[[FileFiltered], Awaitable[None]]
+
+
+def missing_copies(root: bytes, rows: Mapping[bytes, ManifestRow]) -> set[bytes]:
+    """Source paths whose copies are not in the library. One that cannot be looked at is there."""
+    found = set()
+    for path, row in rows.items():
+        try:
+            os.lstat(os.path.join(root, row.library_path))
+        except (FileNotFoundError, NotADirectoryError):
+            found.add(path)
+        except OSError:
+            continue
+    return found
 
 
 class FolderScan:
@@ -97,8 +111,8 @@ class FolderScan:
         self,
         parts: Parts,
         *,
-        on_directory: OnDirectory = lambda record, difference, there: None,
-        on_filtered: Callable[[FileFiltered], None] | None = None,
+        on_directory: OnDirectory,
+        on_filtered: OnFiltered | None = None,
         only: Sequence[bytes] | None = None,
     ) -> None:
         self._parts = parts
@@ -168,7 +182,7 @@ class FolderScan:
                     result.vanished[record.path] = None
                 elif isinstance(record, FileFiltered):
                     if self._on_filtered is not None:
-                        self._on_filtered(record)
+                        await self._on_filtered(record)
                 else:
                     result.finished = record
         except BaseException:
@@ -197,7 +211,7 @@ class FolderScan:
             rows = await manifest.states_of(origin, record.path, [name_of(entry.path) for entry in files])
             await self._take_in(record, diff_directory(record.path, files, rows, complete=False), result, far_now)
         else:
-            self._on_directory(record, DirectoryDiff([], [], [], []), ())
+            await self._on_directory(record, DirectoryDiff([], [], [], []), ())
         if record.young or result.seen.get(record.path) != LIST_IN_FULL or not record.more:
             result.seen[record.path] = LIST_IN_FULL if record.young else record.inode
         return last
@@ -219,7 +233,7 @@ class FolderScan:
         gone = [row[0] for row in difference.vanished if not self._is_hidden(record.path, row, far_now)]
         if gone:
             result.vanished[record.path] = [*(result.vanished.get(record.path) or ()), *gone]
-        self._on_directory(record, difference, there)
+        await self._on_directory(record, difference, there)
 
     def _is_asked_for(self, entry: FileEntry) -> bool:
         path = entry.path
@@ -240,27 +254,13 @@ class FolderScan:
         """Makes files wanted whose copies the owner deleted from the library."""
         known = [*difference.unchanged, *difference.doubtful]
         rows = await self._parts.manifest.rows(self._parts.unit.origin, [entry.path for entry in known])
-        copies = {path: row.library_path for path, row in rows.items()}
-        missing = await self._parts.run(self._missing, copies)
+        missing = await self._parts.run(missing_copies, self._parts.unit.origin.library.root, rows)
         if missing:
             difference.wanted[:] = sorted(
                 [*difference.wanted, *(entry for entry in known if entry.path in missing)], key=lambda entry: entry.path
             )
             difference.unchanged[:] = [entry for entry in difference.unchanged if entry.path not in missing]
             difference.doubtful[:] = [entry for entry in difference.doubtful if entry.path not in missing]
-
-    def _missing(self, copies: Mapping[bytes, bytes]) -> set[bytes]:
-        """Those source paths whose copy is not in the library. One that cannot be looked at is there."""
-        root = self._parts.unit.origin.library.root
-        found = set()
-        for path, copy in copies.items():
-            try:
-                os.lstat(os.path.join(root, copy))
-            except (FileNotFoundError, NotADirectoryError):
-                found.add(path)
-            except OSError:
-                continue
-        return found
 
     def _in_library(self, entries: Sequence[FileEntry]) -> list[FileEntry]:
         """Those that the library has a file of that size for, under the same path."""

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
 
 from mediasync import convert
+from mediasync.convert import previews
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import SyncSpec, SyncSummary
+from mediasync.model import PreviewedFile, SyncSpec, SyncSummary
 from mediasync.reporting import ProgressReporter
 from mediasync.v1 import transfer_pb2 as pb
 from mediasync.v1 import transfer_pb2_grpc, types_pb2
 from services.transfer.notices import Notice
 from services.transfer.queue_store import QueueStore
 from services.transfer.tally import UnitTally
+from services.transfer.watching import Activity
 from services.transfer.worker import TransferWorker
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 _HEARTBEAT_SECONDS = 5.0
 _REPORT_SECONDS = 0.05
 _MAX_SYNCS = 64
+_PREVIEWS_AHEAD = 8
+
+E = TypeVar("E")
 
 
 class TransferServicer(transfer_pb2_grpc.TransferServicer):
@@ -44,6 +49,8 @@ class TransferServicer(transfer_pb2_grpc.TransferServicer):
             await self._worker.check_library(request.dest_path)
         folders = tuple(folder.raw for folder in request.folders)
         options = convert.options_from_pb(request.options)
+        if request.dest_path:
+            await self._worker.expect_sync(SyncSpec(source, request.dest_path, folders, options))
         report, units = await self._worker.probe(source, folders, count_files=request.count_files, options=options)
         return pb.ProbeSourceResponse(report=convert.report_to_pb(report), units=[convert.file_path(unit) for unit in units])
 
@@ -57,6 +64,19 @@ class TransferServicer(transfer_pb2_grpc.TransferServicer):
             files_vanished=sum(len(names) for names in result.vanished.values() if names is not None),
         )
 
+    async def PreviewFolder(self, request: pb.PreviewFolderRequest, context: Context) -> AsyncIterator[pb.PreviewFolderResponse]:
+        # Bounded: whoever reads slowly is waited for, and so is the source.
+        events: asyncio.Queue[pb.PreviewFolderResponse] = asyncio.Queue(_PREVIEWS_AHEAD)
+
+        async def found(files: Sequence[PreviewedFile]) -> None:
+            listed = types_pb2.PreviewedFiles(files=[previews.previewed_to_pb(file) for file in files])
+            await events.put(pb.PreviewFolderResponse(files=listed))
+
+        work = asyncio.create_task(self._worker.preview_folder(_spec(request), request.folder.raw, found), name="preview")
+        async for event in _events(events, work, lambda: pb.PreviewFolderResponse(heartbeat=types_pb2.Heartbeat())):
+            yield event
+        yield pb.PreviewFolderResponse(summary=previews.preview_summary_to_pb(work.result()))
+
     async def SyncFolder(self, request: pb.SyncFolderRequest, context: Context) -> AsyncIterator[pb.SyncFolderResponse]:
         if self._running >= _MAX_SYNCS:
             raise MediasyncError(Reason.WORKER_FULL, f"the transfer worker runs {self._running} syncs, as many as it takes")
@@ -64,31 +84,29 @@ class TransferServicer(transfer_pb2_grpc.TransferServicer):
         events: asyncio.Queue[pb.SyncFolderResponse] = asyncio.Queue()
         work = asyncio.create_task(self._sync(request, events), name=f"sync {request.folder.display}")
         try:
-            while True:
-                getter = asyncio.ensure_future(events.get())
-                await asyncio.wait({getter, work}, timeout=_HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                if getter.done():
-                    yield getter.result()
-                    continue
-                getter.cancel()
-                if work.done():
-                    yield pb.SyncFolderResponse(done=pb.FolderDone(summary=convert.summary_to_pb(work.result())))
-                    return
-                yield pb.SyncFolderResponse(heartbeat=types_pb2.Heartbeat())
+            async for event in _events(events, work, lambda: pb.SyncFolderResponse(heartbeat=types_pb2.Heartbeat())):
+                yield event
+            yield pb.SyncFolderResponse(done=pb.FolderDone(summary=convert.summary_to_pb(work.result())))
         finally:
             self._running -= 1
-            work.cancel()
-            with contextlib.suppress(asyncio.CancelledError, MediasyncError):
-                await work
 
     async def _sync(self, request: pb.SyncFolderRequest, events: asyncio.Queue[pb.SyncFolderResponse]) -> SyncSummary:
         def scanned(files: int, size_bytes: int) -> None:
             events.put_nowait(pb.SyncFolderResponse(scanned=pb.FolderScanned(files_to_take=files, bytes_to_take=size_bytes)))
 
+        def active(activity: Activity) -> None:
+            told = pb.FolderActivity(text=activity.text)
+            for name in ("gone_since", "next_try"):
+                if seconds := getattr(activity, name):
+                    getattr(told, name).FromNanoseconds(int(seconds * 1e9))
+            events.put_nowait(pb.SyncFolderResponse(activity=told))
+
         reporter = ProgressReporter(self._progress, request.sync_id, f"unit:{request.folder.raw.hex()}")
         throttle = _Throttle(reporter)
         async with reporter:
-            return await self._worker.sync_folder(request.sync_id, _spec(request), request.folder.raw, throttle.changed, scanned)
+            return await self._worker.sync_folder(
+                request.sync_id, _spec(request), request.folder.raw, throttle.changed, scanned, active, request.only_failed_of
+            )
 
     async def WatchProcessing(self, request: pb.WatchProcessingRequest, context: Context) -> AsyncIterator[pb.WatchProcessingResponse]:
         last: tuple[int, int, int, int] | None = None
@@ -144,7 +162,26 @@ class _Throttle:
         self._reporter.update(tally.progress())
 
 
-def _spec(request: pb.SyncFolderRequest | pb.ScanFolderRequest) -> SyncSpec:
+async def _events(events: asyncio.Queue[E], work: asyncio.Task[Any], heartbeat: Callable[[], E]) -> AsyncIterator[E]:
+    """What `work` puts into `events`, with heartbeats while that is nothing, until it is done. `work` ends with this, in any case."""
+    try:
+        while True:
+            getter = asyncio.ensure_future(events.get())
+            await asyncio.wait({getter, work}, timeout=_HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if getter.done():
+                yield getter.result()
+                continue
+            getter.cancel()
+            if work.done():
+                return
+            yield heartbeat()
+    finally:
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError, MediasyncError):
+            await work
+
+
+def _spec(request: pb.SyncFolderRequest | pb.ScanFolderRequest | pb.PreviewFolderRequest) -> SyncSpec:
     return SyncSpec(
         source=convert.source_from_pb(request.source), dest_path=request.dest_path, options=convert.options_from_pb(request.options)
     )

@@ -24,10 +24,11 @@ from services.transfer.diff import directory_of
 from services.transfer.entities import LandedFile, StagedFile
 from services.transfer.groups import first_error
 from services.transfer.landing import Lander, Landing
-from services.transfer.library import free_bytes, library_error
+from services.transfer.library import library_error
 from services.transfer.parts import Parts
 from services.transfer.pull import Pull
 from services.transfer.scanning import ScanResult
+from services.transfer.space import GIGABYTE, SpaceGuard
 from services.transfer.spool import WantedSpool
 from services.transfer.staging import Staging
 
@@ -55,18 +56,22 @@ class Taking:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._space = SpaceGuard(parts.unit.origin.library.root, int(parts.options.min_free_space_gb * GIGABYTE))
         self.problems: list[Problem] = []
         self.files_failed = 0
         self.failed_files: dict[bytes, Reason] = {}
+        self._failed_before: frozenset[bytes] = frozenset()
         self.look_again: dict[bytes, Unfinished] = {}
         self.unfinished: set[bytes] = set()
 
-    def begin(self) -> None:
-        """A scan of everything begins: what failed before is found again, if it fails again."""
-        self.problems = []
-        self.files_failed = 0
-        self.failed_files = {}
-        self.look_again = {}
+    def begin(self) -> set[bytes]:
+        """A scan of everything begins anew: what failed or was not complete is found again, if it still is. Returns these paths; they are
+        among what was expected already."""
+        counted = {*self.failed_files, *self.look_again}
+        self._failed_before = frozenset(self.failed_files)
+        self.problems, self.files_failed = [], 0
+        self.failed_files, self.look_again = {}, {}
+        return counted
 
     async def take(self, result: ScanResult, staging: Staging) -> None:
         """Takes what a scan found. Raises MediasyncError when the source or the library is lost."""
@@ -87,10 +92,10 @@ class Taking:
 
     async def pull(self, wanted: WantedSpool, staging: Staging) -> None:
         """Pulls and lands everything on a list."""
-        self._check_space(wanted)
         parts = self._parts
+        self._space.check(wanted.size_bytes)
         parts.tally.stage("transferring")
-        lander = Lander(parts.unit, parts.landings, parts.executor, verify=parts.options.verify_transfers)
+        lander = Lander(parts.unit, parts.landings, parts.executor, parts.options)
         begun: asyncio.Queue[Landing | None] = asyncio.Queue(maxsize=4 * _GROUP_FILES)
         flushes: set[asyncio.Future[Problem | None]] = set()
 
@@ -133,6 +138,7 @@ class Taking:
         finally:
             # Of a sync that failed or was cancelled: no thread may be at work in the staging folder when it is removed.
             await asyncio.gather(*flushes, return_exceptions=True)
+        await lander.finish()
         if lost:
             raise lost[0]
 
@@ -145,16 +151,6 @@ class Taking:
             await self.pull(again, staging)
         finally:
             again.close()
-
-    def _check_space(self, wanted: WantedSpool) -> None:
-        root = self._parts.unit.origin.library.root
-        try:
-            free = free_bytes(root)
-        except OSError as error:
-            raise library_error(error, root) from error
-        if wanted.size_bytes > free:
-            text = f"{wanted.size_bytes:,} bytes have to come, and the library {display(root)} has {free:,} free"
-            raise MediasyncError(Reason.LIBRARY_NO_SPACE, text)
 
     async def _land(self, lander: Lander, begun: asyncio.Queue[Landing | None]) -> None:
         """Lands files in groups: as many as came within a tenth of a second, so that one flush serves many."""
@@ -208,7 +204,8 @@ class Taking:
             self.failed_files[problem.path] = problem.reason
         if in_scan and problem.path is not None:
             self.files_failed += 1
-            self._parts.tally.failed(problem.path)
+            if problem.path not in self._failed_before:
+                self._parts.tally.failed(problem.path)
             self.unfinished.add(directory_of(entry.path if entry else problem.path))
         self._parts.on_progress(self._parts.tally)
 
@@ -216,6 +213,7 @@ class Taking:
         self._parts.tally.expect(entry)
 
     def _received(self, path: bytes, count: int) -> None:
+        self._space.written(count)
         self._parts.tally.received(path, count)
         self._parts.on_progress(self._parts.tally)
 

@@ -20,13 +20,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import SyncSummary
-from mediasync.sources.base import FileEntry, ScanRequest
+from mediasync.sources.base import DirectoryScanned, FileEntry, ScanRequest
+from services.transfer.diff import DirectoryDiff
 from services.transfer.folder_sync import FolderSync
 from services.transfer.parts import Parts
 from services.transfer.scanning import LIST_IN_FULL, FolderScan, ScanResult
@@ -100,7 +101,7 @@ class FolderWatch:
         self._session = session
         self._on_activity = on_activity
         self._taking = Taking(parts)
-        self._scan = FolderScan(parts, on_directory=lambda record, difference, there: self._expect(difference.wanted))
+        self._scan = FolderScan(parts, on_directory=self._expect)
         self._known: dict[bytes, int] = {}
         self._quick_since_ns = 0
         self._moved: set[bytes] = set()
@@ -258,8 +259,8 @@ class FolderWatch:
             looks[path] = last if planned and last is not None else next_look(last, found, self._parts.options.settle_seconds)
         self._looks = looks
 
-    def _expect(self, entries: list[FileEntry]) -> None:
-        for entry in entries:
+    async def _expect(self, record: DirectoryScanned, difference: DirectoryDiff, there: Sequence[FileEntry]) -> None:
+        for entry in difference.wanted:
             # One that is waited for was counted when it was found.
-            if self._taking.look_again.pop(entry.path, None) is None:
+            if self._taking.look_again.pop(entry.path, None) is None and entry.path not in self._taking.failed_files:
                 self._parts.tally.expect(entry)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import SourceReport, SourceSpec, SyncOptions, SyncSpec, SyncSummary
+from mediasync.model import PreviewSummary, SourceReport, SourceSpec, SyncOptions, SyncSpec, SyncSummary
 from mediasync.paths import display
 from mediasync.profiles import PROFILES
 from mediasync.runtime import context
@@ -26,16 +26,17 @@ from services.transfer.bandwidth import Limits
 from services.transfer.entities import LibraryId, SyncUnit
 from services.transfer.failed_store import FailedStore
 from services.transfer.folder_sync import FolderSync
-from services.transfer.landing import recover
 from services.transfer.landing_store import LandingStore
 from services.transfer.library import check_folder, library_error, read_marker, write_marker
 from services.transfer.manifest_store import ManifestStore
 from services.transfer.notices import Notice
 from services.transfer.parts import Parts
 from services.transfer.pool import ConnectionPools
+from services.transfer.previewing import FolderPreview, OnFiles
 from services.transfer.queue_store import QueueStore
 from services.transfer.receiving.lanes import Lanes
 from services.transfer.receiving.receivers import Receivers
+from services.transfer.recovery import recover
 from services.transfer.retries import Attempts
 from services.transfer.scanning import ScanResult
 from services.transfer.staging import Staging
@@ -153,6 +154,13 @@ class TransferWorker:
             )
         return marker.uuid
 
+    async def expect_sync(self, spec: SyncSpec) -> None:
+        """A sync is about to be asked for. One that was never finished before has much to bring: its connections begin to log in while
+        the source is still being looked at. On this very machine a login takes no time worth saving."""
+        lanes = self._lanes("", spec)
+        if lanes.far and not await self._manifest.ever_scanned(spec.source.key, os.fsencode(spec.dest_path)):
+            lanes.warm()
+
     async def probe(
         self, spec: SourceSpec, folders: tuple[bytes, ...], *, count_files: bool, options: SyncOptions | None = None
     ) -> tuple[SourceReport, list[bytes]]:
@@ -256,15 +264,30 @@ class TransferWorker:
         result.close()
         return result, result.finished.files_seen - result.wanted.files
 
+    async def preview_folder(self, spec: SyncSpec, folder: bytes, on_files: OnFiles) -> PreviewSummary:
+        """What a sync of one folder would do, file by file. Takes nothing, remembers nothing, and makes no library."""
+        root = os.fsencode(os.path.normpath(spec.dest_path))  # noqa: ASYNC240 - text only
+        known = await self._manifest.libraries()
+        uuid = await asyncio.get_running_loop().run_in_executor(self._executor, self._known_uuid, root, known)
+        library = next((library for library in known if library.uuid == uuid), None)
+        library = LibraryId(library.key if library else -1, uuid or "", root)
+        origin = await self._manifest.known_origin(spec.source.key, spec.source.label, library)
+        unit = SyncUnit("", origin, folder, spec.options.extract_metadata)
+        return await FolderPreview(self._parts(unit, spec, lambda tally: None, lambda files, size: None), on_files).run()
+
+    def _known_uuid(self, root: bytes, known: list[LibraryId]) -> str | None:
+        """The id of the library at `root`; None where there is none yet. Raises MediasyncError as a sync would."""
+        if read_marker(root) is None and not any(library.root == root for library in known):
+            return None
+        return self._check_library(root, known)
+
     def _parts(
         self, unit: SyncUnit, spec: SyncSpec, on_progress: Callable[[UnitTally], None], on_scanned: Callable[[int, int], None]
     ) -> Parts:
-        pool = self._pools.pool(spec.source, spec.options.parallel_transfers)
-        selection = Selection.of(spec.options)
         return Parts(
             unit,
             spec.options,
-            Lanes(spec.source, spec.options, unit.sync_id, selection, pool, self.limits, self._receivers, spec.folders),
+            self._lanes(unit.sync_id, spec),
             self._manifest,
             self._landings,
             self._failures,
@@ -275,6 +298,10 @@ class TransferWorker:
             on_scanned,
             self.committed.announce,
         )
+
+    def _lanes(self, sync_id: str, spec: SyncSpec) -> Lanes:
+        pool = self._pools.pool(spec.source, spec.options.parallel_transfers)
+        return Lanes(spec.source, spec.options, sync_id, Selection.of(spec.options), pool, self.limits, self._receivers, spec.folders)
 
     async def close(self) -> None:
         """Closes connections and ends receivers."""
