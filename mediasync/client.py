@@ -19,7 +19,6 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -29,8 +28,10 @@ import grpc.aio
 from mediasync import convert
 from mediasync.convert.media import catalog_file_from_pb
 from mediasync.convert.named import named_source_from_pb
+from mediasync.convert.previews import preview_summary_from_pb, previewed_from_pb
 from mediasync.errors import FieldViolation, MediasyncError, Reason
 from mediasync.following import Forward
+from mediasync.handle import JobHandle
 from mediasync.ids import new_request_id
 from mediasync.local.launch import local_services
 from mediasync.model import (
@@ -40,6 +41,8 @@ from mediasync.model import (
     JobProgress,
     JobState,
     NamedSource,
+    PreviewedFile,
+    PreviewSummary,
     SourceReport,
     SourceSpec,
     SshConnection,
@@ -63,32 +66,6 @@ _SOURCE_SECONDS = 120.0  # calls that connect to a far side, which may be slow t
 _PAGE_SIZE = 200
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
-
-
-@dataclass
-class JobHandle:
-    """A job that was started with, or is followed by, a client."""
-
-    job_id: str
-    sync_id: str
-    _client: Client = field(repr=False)
-    _finished: Job | None = field(default=None, repr=False)
-
-    def watch(self) -> AsyncGenerator[JobProgress, None]:
-        """See `Client.watch`."""
-        return self._client.watch(self)
-
-    async def result(self) -> Job:
-        """Waits for its end and returns the job as it ended: `state`, `summary`, and `problem` if it failed. Does not raise for a job
-        that failed or was cancelled."""
-        async for _ in self.watch():
-            pass
-        assert self._finished is not None  # a watch ends with it or raises
-        return self._finished
-
-    async def cancel(self) -> None:
-        """Asks it to stop. Returns at once; `result` says when it has, and as what it ended."""
-        await self._client.cancel_job(self.job_id)
 
 
 class Client:
@@ -165,6 +142,42 @@ class Client:
         """Asks a job to stop; returns it as it was. Harmless when it has ended. Raises JOB_NOT_FOUND."""
         request = coordinator_pb2.CancelJobRequest(request_id=new_request_id(), job_id=job_id)
         return convert.job_from_pb((await self._call(self._coordinator.CancelJob, request)).job)
+
+    async def pause_job(self, job_id: str) -> Job:
+        """Holds a job, across restarts, until it is resumed or cancelled; returns it with that. Raises JOB_NOT_FOUND, JOB_ENDED."""
+        request = coordinator_pb2.PauseJobRequest(request_id=new_request_id(), job_id=job_id)
+        return convert.job_from_pb((await self._call(self._coordinator.PauseJob, request)).job)
+
+    async def resume_job(self, job_id: str) -> Job:
+        """Lets a paused job go on with what is left; returns it with that. Raises JOB_NOT_FOUND, JOB_ENDED."""
+        request = coordinator_pb2.ResumeJobRequest(request_id=new_request_id(), job_id=job_id)
+        return convert.job_from_pb((await self._call(self._coordinator.ResumeJob, request)).job)
+
+    async def retry_job(self, job_id: str) -> JobHandle:
+        """Starts a new job for what an ended one did not bring. Raises JOB_NOT_FOUND, JOB_NOT_ENDED, NOTHING_FAILED."""
+        request = coordinator_pb2.RetryJobRequest(request_id=new_request_id(), job_id=job_id)
+        job = (await self._call(self._coordinator.RetryJob, request)).job
+        return JobHandle(job.job_id, job.sync_id, self)
+
+    async def limit_job(self, job_id: str, megabits: float | None) -> Job:
+        """Changes how fast a job may be, at once: megabits a second, 0 for no limit, None for what its options say. Returns it with that.
+        Raises JOB_NOT_FOUND, JOB_ENDED."""
+        request = coordinator_pb2.SetJobLimitRequest(request_id=new_request_id(), job_id=job_id, megabits=megabits)
+        return convert.job_from_pb((await self._call(self._coordinator.SetJobLimit, request)).job)
+
+    async def preview_sync(self, sync: SyncConfig | SyncSpec | str) -> AsyncGenerator[PreviewedFile | PreviewSummary, None]:
+        """What `start_sync` would do with each file, and last a summary. Takes nothing. Raises what `start_sync` raises, and the source's
+        reasons."""
+        call = self._coordinator.PreviewSync(coordinator_pb2.PreviewSyncRequest(spec=_spec_to_pb(sync)))
+        try:
+            with rpc_errors(self._what):
+                async for event in call:
+                    for file in event.files.files:
+                        yield previewed_from_pb(file)
+                    if event.HasField("summary"):
+                        yield preview_summary_from_pb(event.summary)
+        finally:
+            call.cancel()
 
     async def watch(self, job: JobHandle | str) -> AsyncGenerator[JobProgress, None]:
         """Follows a job to its end, yielding a snapshot whenever something changed, at most 10 a second.

@@ -12,7 +12,19 @@ import mediasync
 from mediasync import Client, MediasyncError, SyncConfig
 from mediasync.errors import Reason
 from mediasync.following import Forward
-from mediasync.model import FolderProgress, HostKeyTrust, JobProgress, JobState, SourceOrigin, SourceSpec, SshConnection, SyncSpec
+from mediasync.model import (
+    FolderProgress,
+    HostKeyTrust,
+    JobProgress,
+    JobState,
+    PreviewDecision,
+    PreviewedFile,
+    PreviewSummary,
+    SourceOrigin,
+    SourceSpec,
+    SshConnection,
+    SyncSpec,
+)
 from mediasync.v1 import types_pb2
 from tests.fixtures.peer import FINGERPRINT, PeerServer
 
@@ -201,3 +213,28 @@ def test_the_package_offers_its_names_without_loading_them() -> None:
     assert {"Client", "SyncConfig", "MediasyncError"} <= set(dir(mediasync))
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = mediasync.Nothing
+
+
+async def test_a_job_is_held_limited_and_tried_again(peer: PeerServer) -> None:
+    async with Client(peer.address) as client:
+        job = await client.start_sync(spec(b"/errors"))
+        await job.pause()
+        assert (await client.get_job(job.job_id)).state is JobState.PAUSED
+        await job.resume()
+        assert (await client.limit_job(job.job_id, 20.0)).limit_mbps == 20.0
+        assert (await client.limit_job(job.job_id, None)).limit_mbps is None
+        await job.result()
+        again = await client.retry_job(job.sync_id)
+        assert (await again.result()).retry_of == job.job_id
+        with pytest.raises(MediasyncError) as caught:
+            await job.pause()
+    assert caught.value.reason is Reason.JOB_ENDED
+
+
+async def test_a_preview_tells_of_each_file_and_starts_nothing(peer: PeerServer) -> None:
+    peer.peer.previewed = [[PreviewedFile(b"a\xff.png", 5, PreviewDecision.TAKE, "new")]]
+    async with Client(peer.address) as client:
+        found = [item async for item in client.preview_sync(spec())]
+    assert found[0] == PreviewedFile(b"a\xff.png", 5, PreviewDecision.TAKE, "new")
+    assert isinstance(found[1], PreviewSummary)
+    assert (found[1].files_to_take, peer.peer.jobs) == (1, {})

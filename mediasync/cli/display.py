@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import sys
 import time
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _PLAIN_SECONDS = 2.0
+_WATCH_SECONDS = 0.3
 _BUSIEST = 5
 _BAR_CELLS, _BAR_CELLS_NARROW = 40, 16
 _STAGE_CELLS = 40  # room for the longest stage
@@ -29,7 +31,10 @@ _STAGES = {
     ProgressStatus.COMPLETE: "done",
     ProgressStatus.FAILED: "failed",
     ProgressStatus.CANCELLED: "cancelled",
+    ProgressStatus.PAUSED: "paused",
 }
+
+_BUSY_STAGES = (_STAGES[ProgressStatus.SCANNING], _STAGES[ProgressStatus.TRANSFERRING], "scanning")
 
 
 class Display(Protocol):
@@ -46,10 +51,13 @@ class Display(Protocol):
         """A line that stays."""
 
 
-def open_display(quiet: bool = False) -> Display:
-    """The display for where stderr goes. With `quiet` there is none but what is said, for output that machines read."""
+def open_display(quiet: bool = False, watch: bool = False) -> Display:
+    """The display for where stderr goes. With `quiet` there is none but what is said, for output that machines read. A `watch` has no
+    end to be counted towards; what has landed is told as it comes."""
     if quiet:
         return _Quiet()
+    if watch:
+        return _WatchLines()
     return _Bars() if sys.stderr.isatty() and output.coloured(sys.stderr) else _Lines()
 
 
@@ -107,6 +115,47 @@ class _Lines(_Quiet):
         if text != self._shown:
             output.note(text)
         self._shown_at, self._shown, self._status = now, text, progress.status
+
+
+class _WatchLines(_Quiet):
+    """A line for what has landed, a few a second at most, and whenever the watch comes to be at something else."""
+
+    def __init__(self) -> None:
+        self._newest: JobProgress | None = None
+        self._shown_files = 0
+        self._shown_bytes = 0
+        self._shown_stage = ""
+        self._later: asyncio.TimerHandle | None = None
+
+    def __exit__(self, *_: object) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+            self._show()
+
+    def update(self, progress: JobProgress) -> None:
+        self._newest = progress
+        # What it does for each new file is told by what lands.
+        if stage(progress) != self._shown_stage and not (self._shown_stage and stage(progress) in _BUSY_STAGES):
+            self._shown_stage = stage(progress)
+            output.note(self._shown_stage)
+        # What lands together is told together.
+        if progress.files_done > self._shown_files and self._later is None:
+            self._later = asyncio.get_running_loop().call_later(_WATCH_SECONDS, self._landed)
+
+    def _landed(self) -> None:
+        self._later = None
+        self._show()
+
+    def _show(self) -> None:
+        progress = self._newest
+        if progress is None or progress.files_done <= self._shown_files:
+            return
+        files, size = progress.files_done - self._shown_files, progress.bytes_done - self._shown_bytes
+        self._shown_files, self._shown_bytes = progress.files_done, progress.bytes_done
+        clock = time.strftime("%H:%M:%S")
+        newest = f", {display(progress.current_file)}" if progress.current_file else ""
+        output.note(f"{clock}  + {output.count(files, 'file')}, {output.size(max(size, 0))}{newest}  ({progress.files_done:,} so far)")
 
 
 class _Bars(_Quiet):

@@ -17,7 +17,7 @@ from mediasync.model import Job
 
 if TYPE_CHECKING:
     from mediasync.cli.display import Display
-    from mediasync.client import JobHandle
+    from mediasync.handle import JobHandle
 
 _ASK_SECONDS = 1.0
 
@@ -33,14 +33,20 @@ async def follow(job: JobHandle, display: Display, interrupt: Interrupt) -> Job:
 class Interrupt:
     """What SIGINT and SIGTERM do while a command follows a job. Before the job has started they end the command."""
 
-    def __init__(self, as_json: bool = False) -> None:
+    def __init__(self, as_json: bool = False, *, watch: bool = False) -> None:
         self._as_json = as_json
+        self._watch = watch
         self._main = asyncio.current_task()
         self._cancel: Callable[[], Awaitable[None]] | None = None
         self._display: Display | None = None
         self._count = 0
         self._ended_with: int | None = None
         self._cancelling: asyncio.Task[None] | None = None
+
+    @property
+    def happened(self) -> bool:
+        """Whether there was a signal."""
+        return self._count > 0
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[Interrupt]:
@@ -76,7 +82,8 @@ class Interrupt:
             self._main.cancel()
         else:
             assert self._display is not None
-            self._display.say("Cancelling; what has landed stays. Ctrl-C again leaves at once.")
+            doing = "Ending the watch" if self._watch else "Cancelling"
+            self._display.say(f"{doing}; what has landed stays. Ctrl-C again leaves at once.")
             self._cancelling = asyncio.ensure_future(self._cancel_job())
 
     async def _cancel_job(self) -> None:

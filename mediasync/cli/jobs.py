@@ -9,6 +9,9 @@ import typer
 from mediasync.cli.arguments import AsJson, Coordinator
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mediasync.client import Client
     from mediasync.model import Job, JobState
 
 app = typer.Typer(help="Syncs that were asked for, and what became of them.", no_args_is_help=True)
@@ -80,8 +83,11 @@ def show(job_id: JobId, as_json: AsJson = False, coordinator: Coordinator = "") 
             ("created", output.moment(job.create_time)),
             ("started", output.moment(job.start_time)),
             ("ended", output.moment(job.end_time)),
+            ("retry of", job.retry_of),
+            ("limit", "" if job.limit_mbps is None else f"{job.limit_mbps:g} Mbit/s" if job.limit_mbps else "off"),
         ]
     )
+    output.pairs([("watch", report.activity_line(activity)) for activity in job.activities])
     report.print_summary(job, all_problems=True)
     if job.problem:
         report.print_problems((job.problem,), 1, job)
@@ -124,6 +130,118 @@ def cancel(job_id: JobId, as_json: AsJson = False, coordinator: Coordinator = ""
         output.line(f"{job.job_id} had ended already: {job.state.value}")
     else:
         output.line(f"{job.job_id} was asked to stop")
+
+
+@app.command()
+def pause(job_id: JobId, as_json: AsJson = False, coordinator: Coordinator = "") -> None:
+    """Hold a job. It stays paused, also across restarts, until it is resumed or cancelled; what has landed stays.
+
+    Example: mediasync jobs pause job_01KAXYZ…
+    """
+    _change(
+        "pause",
+        lambda client: client.pause_job(job_id),
+        as_json,
+        coordinator,
+        "{job} is paused; `mediasync jobs resume {job}` lets it go on",
+    )
+
+
+@app.command()
+def resume(job_id: JobId, as_json: AsJson = False, coordinator: Coordinator = "") -> None:
+    """Let a paused job go on with what is left.
+
+    Example: mediasync jobs resume job_01KAXYZ…
+    """
+    _change("resume", lambda client: client.resume_job(job_id), as_json, coordinator, "{job} goes on")
+
+
+@app.command()
+def limit(
+    job_id: JobId,
+    rate: Annotated[
+        str, typer.Argument(metavar="RATE", help="Such as 20mbit, 2.5MB (a second), off, or `default` for what it began with.")
+    ],
+    as_json: AsJson = False,
+    coordinator: Coordinator = "",
+) -> None:
+    """Change how fast a job may be, at once. It counts in place of the source's limit and timetable, for this job only.
+
+    Example: mediasync jobs limit job_01KAXYZ… 20mbit
+
+    Example: mediasync jobs limit job_01KAXYZ… off
+    """
+    from mediasync.cli import sync_options
+
+    megabits = None if rate.strip().lower() == "default" else sync_options.rate("RATE", rate)
+    said = "as fast as it began with" if megabits is None else f"at most {megabits:g} Mbit/s" if megabits else "as fast as it can"
+    _change("limit", lambda client: client.limit_job(job_id, megabits), as_json, coordinator, f"{{job}} comes {said}")
+
+
+@app.command()
+def retry(
+    job_id: JobId,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the new job's id and return; the job goes on.")] = False,
+    as_json: AsJson = False,
+    coordinator: Coordinator = "",
+) -> None:
+    """Start a new job for what an ended one did not bring, and follow it to its end.
+
+    Of folders that it finished, only the files that failed are taken; of others, all that is left.
+
+    Example: mediasync jobs retry job_01KAXYZ…
+    """
+    import asyncio
+
+    from mediasync.cli.session import configure
+
+    configure()
+    code = asyncio.run(_retry(job_id, as_json, detach, coordinator))
+    if code:
+        raise typer.Exit(code)
+
+
+def _change(command: str, change: Callable[[Client], Awaitable[Job]], as_json: bool, coordinator: str, said: str) -> None:
+    import asyncio
+
+    from mediasync.cli import output, report
+    from mediasync.cli.session import configure, connected
+
+    async def run() -> Job:
+        async with connected(f"jobs {command}", coordinator) as (client, _):
+            return await change(client)
+
+    configure()
+    job = asyncio.run(run())
+    if as_json:
+        output.print_json(report.job_json(job))
+    else:
+        output.line(said.format(job=job.job_id))
+
+
+async def _retry(job_id: str, as_json: bool, detach: bool, coordinator: str) -> int:
+    from contextlib import ExitStack
+
+    from mediasync.cli import output, report
+    from mediasync.cli.display import open_display
+    from mediasync.cli.follow import Interrupt, follow
+    from mediasync.cli.session import connected
+
+    with Interrupt(as_json).handled() as interrupt, ExitStack() as shown:
+        display = shown.enter_context(open_display(quiet=as_json or detach))
+        async with connected("jobs retry", coordinator) as (client, _):
+            job = await client.retry_job(job_id)
+            if detach:
+                if as_json:
+                    output.print_json({"job_id": job.job_id, "sync_id": job.sync_id})
+                else:
+                    output.line(job.job_id)
+                return 0
+            ended = await follow(job, display, interrupt)
+            shown.close()
+            code = report.print_result(ended, as_json)
+            interrupt.job_ended(code)
+            return code
 
 
 def _state(name: str) -> JobState:

@@ -7,13 +7,14 @@ from typing import Any
 
 from mediasync.cli import output
 from mediasync.errors import CATALOG, ExitCode
-from mediasync.model import MAX_PROBLEMS, Job, JobState, Problem
+from mediasync.model import MAX_PROBLEMS, Job, JobActivity, JobState, Problem
 from mediasync.paths import display
 
 _SHOWN_PROBLEMS = 5
 _VERDICTS = {
     JobState.PENDING: ("…", "", "is waiting to start"),
     JobState.RUNNING: ("…", "", "is under way"),
+    JobState.PAUSED: ("‖", "yellow", "is paused"),
     JobState.COMPLETE: ("✓", "green", "complete"),
     JobState.COMPLETE_WITH_ERRORS: ("!", "yellow", "complete, but some files failed"),
     JobState.FAILED: ("✗", "red", "failed"),
@@ -21,9 +22,11 @@ _VERDICTS = {
 }
 
 
-def exit_code(job: Job) -> ExitCode:
-    """What a command that waited for the job ends with."""
+def exit_code(job: Job, *, watch_ended: bool = False) -> ExitCode:
+    """What a command that waited for the job ends with. With `watch_ended` it was a watch, and to be ended is how it ends."""
     match job.state:
+        case JobState.CANCELLED if watch_ended:
+            return ExitCode.DONE
         case JobState.COMPLETE_WITH_ERRORS:
             return ExitCode.SOME_FILES_FAILED
         case JobState.CANCELLED:
@@ -54,21 +57,23 @@ def sync_result(job: Job) -> dict[str, Any]:
     }
 
 
-def print_result(job: Job, as_json: bool) -> ExitCode:
-    """Tells what a job that has ended came to, and returns what the command ends with."""
+def print_result(job: Job, as_json: bool, *, watch_ended: bool = False) -> ExitCode:
+    """Tells what a job that has ended came to, and returns what the command ends with (see `exit_code`)."""
     if as_json:
         output.print_json(sync_result(job))
     else:
-        print_summary(job)
+        print_summary(job, watch_ended=watch_ended)
     if job.problem:
         output.print_error(job.problem.as_error())
-    return exit_code(job)
+    return exit_code(job, watch_ended=watch_ended)
 
 
-def print_summary(job: Job, *, all_problems: bool = False) -> None:
+def print_summary(job: Job, *, all_problems: bool = False, watch_ended: bool = False) -> None:
     """What the job did, readable to somebody who sees it for the first time."""
     summary = job.summary
     sign, colour, words = _VERDICTS[job.state]
+    if watch_ended and job.state is JobState.CANCELLED:
+        sign, colour, words = "✓", "green", "no longer watches"
     took = f" in {output.span(summary.duration_seconds)}" if summary.duration_seconds else ""
     output.line(f"{output.style(sign, colour, bold=True)} {output.style('Sync ' + words, bold=True)}{took}")
     rows: list[tuple[str, object]] = [("from", job.spec.source.label), ("to", job.spec.dest_path)]
@@ -77,6 +82,8 @@ def print_summary(job: Job, *, all_problems: bool = False) -> None:
         for label, number, meaning in (
             ("transferred", summary.files_transferred, f", {output.size(summary.bytes_transferred)}"),
             ("unchanged", summary.files_unchanged, ", taken earlier"),
+            ("duplicates", summary.files_duplicate, ", in the library under another name"),
+            ("culled", summary.files_culled, ", deleted in the library; --restore brings them back"),
             ("unsettled", summary.files_unsettled, ", still being written; a later sync takes them"),
             ("skipped", summary.files_filtered, ", not results (temporary names, links)"),
             ("vanished", summary.files_vanished, ", gone at the source; the library keeps them"),
@@ -88,6 +95,16 @@ def print_summary(job: Job, *, all_problems: bool = False) -> None:
     ]
     output.pairs(rows)
     print_problems(summary.problems, summary.problems_total, job, MAX_PROBLEMS if all_problems else _SHOWN_PROBLEMS)
+
+
+def activity_line(activity: JobActivity) -> str:
+    """What the watch of a folder is at; of a source that is gone, since when, and when it is tried next."""
+    parts = [f"{display(activity.folder)}: {activity.text}" if activity.folder else activity.text]
+    if activity.gone_since:
+        parts.append(f"gone since {output.moment(activity.gone_since)}")
+    if activity.next_try:
+        parts.append(f"next try at {output.moment(activity.next_try)}")
+    return "; ".join(parts)
 
 
 def print_problems(problems: Sequence[Problem], total: int, job: Job, limit: int = _SHOWN_PROBLEMS) -> None:
@@ -116,6 +133,9 @@ def job_json(job: Job) -> dict[str, Any]:
         "create_time": job.create_time,
         "start_time": job.start_time,
         "end_time": job.end_time,
+        "retry_of": job.retry_of,
+        "limit_mbps": job.limit_mbps,
+        "activities": output.plain(job.activities),
         **{key: value for key, value in sync_result(job).items() if key not in ("job_id", "sync_id", "state")},
     }
 

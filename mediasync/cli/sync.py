@@ -9,22 +9,36 @@ import typer
 from mediasync.cli.arguments import (
     AcceptNew,
     AsJson,
+    BandwidthLimit,
+    Compress,
     Config,
     Coordinator,
+    DuplicatesChoice,
+    DurabilityChoice,
     EngineName,
+    Exclude,
+    Extensions,
     Folders,
     IdentityFiles,
+    Include,
     KnownHosts,
+    MaxAge,
+    MaxSize,
+    MinAge,
+    MinSize,
+    NewestFirst,
     Parallel,
     PassphraseFile,
     PasswordFile,
     Profile,
+    Restore,
+    Symlinks,
 )
 
 if TYPE_CHECKING:
     from mediasync.cli.targets import Wishes
-    from mediasync.client import JobHandle
     from mediasync.config import Configuration
+    from mediasync.handle import JobHandle
 
 
 def sync(
@@ -37,7 +51,28 @@ def sync(
         ),
     ],
     dest: Annotated[str, typer.Argument(help="The library's folder. Default: the source's own, else MEDIA_BASE.", show_default=False)] = "",
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Do not end: bring each new file as it comes, until Ctrl-C.", show_default=False)
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", "-n", help="Take nothing: list what would come, and why the rest would not.", show_default=False),
+    ] = False,
     folders: Folders = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    extensions: Extensions = None,
+    min_size: MinSize = "",
+    max_size: MaxSize = "",
+    min_age: MinAge = "",
+    max_age: MaxAge = "",
+    follow_symlinks: Symlinks = "",
+    bandwidth_limit: BandwidthLimit = "",
+    newest_first: NewestFirst = False,
+    compress: Compress = False,
+    restore: Restore = False,
+    duplicates: DuplicatesChoice = "",
+    durability: DurabilityChoice = "",
     profile: Profile = "",
     identity_files: IdentityFiles = None,
     known_hosts: KnownHosts = None,
@@ -65,12 +100,35 @@ def sync(
     Example: mediasync sync docker://comfyui /media/library --profile comfyui
 
     Example: mediasync sync forge --folder txt2img-images --json
+
+    Example: mediasync sync forge --watch --bandwidth-limit 20mbit
+
+    Example: mediasync sync forge --dry-run --ext png,webp --exclude 'temp/'
     """
     import asyncio
 
+    from mediasync.cli import sync_options
     from mediasync.cli.session import configure
-    from mediasync.cli.targets import Wishes
+    from mediasync.cli.targets import Wishes, check_sync
 
+    if dry_run and (watch or detach):
+        other = "--watch" if watch else "--detach"
+        raise sync_options.wrong("--dry-run", f"--dry-run ends with its list, so it does not go with {other}")
+    options = sync_options.given(
+        bandwidth_limit=bandwidth_limit,
+        newest_first=newest_first,
+        include=include or (),
+        exclude=exclude or (),
+        extensions=extensions or (),
+        min_size=min_size,
+        max_size=max_size,
+        min_age=min_age,
+        max_age=max_age,
+        follow_symlinks=follow_symlinks,
+        restore=restore,
+        duplicates=duplicates,
+        durability=durability,
+    )
     wishes = Wishes(
         dest,
         folders or (),
@@ -83,8 +141,15 @@ def sync(
         password_file,
         passphrase_file,
         engine,
+        # A source that is watched under `mediasync up` is synced once when it is asked for here, unless a watch is.
+        {**options, "watch": watch},
+        compress,
     )
     configuration = configure(config)
+    check_sync(source, wishes, configuration)  # a mistake is said before anything is started
+    if dry_run:
+        asyncio.run(_preview(source, wishes, configuration, config is not None, coordinator, as_json))
+        return
     code = asyncio.run(_sync(source, wishes, configuration, config is not None, coordinator, as_json, detach))
     if code:
         raise typer.Exit(code)
@@ -99,14 +164,12 @@ async def _sync(
     from mediasync.cli.display import open_display
     from mediasync.cli.follow import Interrupt, follow
     from mediasync.cli.session import connected
-    from mediasync.cli.targets import resolve_sync, spec_from_url
-    from mediasync.config import is_url
+    from mediasync.cli.targets import resolve_sync
     from mediasync.runtime.context import SYNC_ID_BAGGAGE
 
-    if is_url(source):
-        spec_from_url(source, wishes, configuration)  # a mistake is said before anything is started
-    with Interrupt(as_json).handled() as interrupt, ExitStack() as shown:
-        display = shown.enter_context(open_display(quiet=as_json or detach))
+    watch = bool(wishes.options["watch"])
+    with Interrupt(as_json, watch=watch).handled() as interrupt, ExitStack() as shown:
+        display = shown.enter_context(open_display(quiet=as_json or detach, watch=watch))
         async with connected("sync", coordinator) as (client, root):
             spec = await resolve_sync(client, source, wishes, configuration, own_file=own_file)
             job = await client.start_sync(spec)
@@ -117,9 +180,19 @@ async def _sync(
             ended = await follow(job, display, interrupt)
             shown.close()
             # Told before the services are let go of, which takes a moment when they are our own.
-            code = report.print_result(ended, as_json)
+            code = report.print_result(ended, as_json, watch_ended=watch and interrupt.happened)
             interrupt.job_ended(code)
             return code
+
+
+async def _preview(source: str, wishes: Wishes, configuration: Configuration, own_file: bool, coordinator: str, as_json: bool) -> None:
+    from mediasync.cli.preview import preview
+    from mediasync.cli.session import connected
+    from mediasync.cli.targets import resolve_sync
+
+    async with connected("sync --dry-run", coordinator) as (client, _):
+        spec = await resolve_sync(client, source, wishes, configuration, own_file=own_file)
+        await preview(client, spec, as_json)
 
 
 def _print_detached(job: JobHandle, as_json: bool) -> None:

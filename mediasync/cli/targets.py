@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mediasync.errors import FieldViolation, MediasyncError, Reason
 
@@ -31,6 +31,9 @@ class Wishes:
     password_file: Path | None = None
     passphrase_file: Path | None = None
     engine: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `SyncOptions` that were asked for, see `sync_options.given`."""
+    compress: bool = False
 
 
 async def resolve_sync(client: Client, source: str, wishes: Wishes, configuration: Configuration, *, own_file: bool) -> SyncSpec:
@@ -90,6 +93,14 @@ def check_source(source: str, wishes: Wishes) -> None:
         source_from_url(source, wishes)
 
 
+def check_sync(source: str, wishes: Wishes, configuration: Configuration) -> None:
+    """Says what is wrong with a URL, its destination and the options before any service is started for it."""
+    from mediasync.config import is_url
+
+    if is_url(source):
+        spec_from_url(source, wishes, configuration)
+
+
 def resolve_folders(wishes: Wishes) -> tuple[bytes, ...]:
     """The folders that were asked for. Raises INVALID_ARGUMENT for one that is no folder below a source's path."""
     from mediasync.config.fields import folder
@@ -126,6 +137,7 @@ def overlay(spec: SyncSpec, wishes: Wishes, default_dest: str = "", *, needs_des
         options = replace(options, parallel_transfers=wishes.parallel_transfers)
     if wishes.full:
         options = replace(options, full_scan=True)
+    options = replace(options, **wishes.options)
     folders = resolve_folders(wishes)
     dest = _destination(wishes.dest) or spec.dest_path or default_dest
     if needs_dest and not dest:
@@ -151,6 +163,8 @@ def _reached(source: SourceSpec, wishes: Wishes) -> SourceSpec:
             what = f"--engine {wishes.engine}: expected one of {', '.join(names)} for {source.scheme}://"
             raise _wrong("--engine", f"{what}{hint}")
         source = replace(source, engine=Engine(wishes.engine))
+    if wishes.compress:
+        source = replace(source, compress=True)
     if isinstance(source.connection, SshConnection):
         return replace(source, connection=_logged_in(source.connection, wishes))
     for option, value in (

@@ -31,8 +31,6 @@ from services.coordinator.watch import Watches
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
-MAX_LIMIT_MEGABITS = 1_000_000.0
-
 _ORIGINS = {Origin.CONFIGURATION: pb.SOURCE_ORIGIN_CONFIGURATION, Origin.ADDED: pb.SOURCE_ORIGIN_ADDED}
 
 
@@ -93,8 +91,8 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         megabits = request.megabits if request.HasField("megabits") else None
         wrong = validation.check_request_id(request.request_id)
         # Also not a number, which is neither.
-        if megabits is not None and not 0 <= megabits <= MAX_LIMIT_MEGABITS:
-            wrong.append(FieldViolation("megabits", f"must be 0 to {MAX_LIMIT_MEGABITS:.0f}, is {megabits:g}"))
+        if megabits is not None and not 0 <= megabits <= validation.MAX_MEGABITS:
+            wrong.append(FieldViolation("megabits", f"must be 0 to {validation.MAX_MEGABITS:.0f}, is {megabits:g}"))
         validation.require(wrong)
         job = await self._jobs.limit(_request(request, request.request_id), request.job_id, megabits)
         return pb.SetJobLimitResponse(job=convert.job_to_pb(job))

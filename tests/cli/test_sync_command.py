@@ -11,6 +11,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from mediasync import convert
+from mediasync.model import Duplicates, Durability, FollowSymlinks, PreviewDecision, PreviewedFile, SyncOptions
+from mediasync.v1 import types_pb2
 from tests.fixtures.peer import Cli, PeerServer
 
 KEYS = [
@@ -262,3 +265,92 @@ async def test_spans_of_the_command_are_recorded_with_the_sync(peer: PeerServer,
     assert root["parent_id"] == "" and root["attributes"]["sync.id"] == "sync_1"
     assert {span["trace_id"] for span in spans} == {root["trace_id"]}
     assert peer.peer.metadata["traceparent"].split("-")[1] == root["trace_id"]
+
+
+async def test_every_option_reaches_the_coordinator(peer: PeerServer, cli: Cli) -> None:
+    options = [
+        "--bandwidth-limit",
+        "2.5MB",
+        "--newest-first",
+        "--compress",
+        "--restore",
+        "--duplicates",
+        "hardlink",
+        "--durability",
+        "fast",
+    ]
+    options += ["--include", "a/**", "--include", "*.png", "--exclude", "temp/", "--ext", "png,webp", "--ext", ".mp4"]
+    options += ["--min-size", "10kB", "--max-size", "1.5GB", "--min-age", "90s", "--max-age", "2w", "--follow-symlinks", "files"]
+    ended = await cli("sync", url("ok"), "lib", *options, "--engine", "sftp", "--json", "--coordinator", peer.address)
+    assert (ended.code, ended.stderr) == (0, "")
+    source, sent = peer.peer.requests[0].spec.source, convert.options_from_pb(peer.peer.requests[0].spec.options)
+    assert sent == SyncOptions(
+        bandwidth_limit_mbps=20.0,
+        newest_first=True,
+        restore=True,
+        duplicates=Duplicates.HARDLINK,
+        durability=Durability.FAST,
+        include_patterns=("a/**", "*.png"),
+        excluded_patterns=("temp/",),
+        allowed_extensions=("png", "webp", ".mp4"),
+        min_size_bytes=10_000,
+        max_size_bytes=1_500_000_000,
+        min_age_minutes=1.5,
+        max_age_days=14.0,
+        follow_symlinks=FollowSymlinks.FILES,
+    )
+    assert (source.compress, source.engine) == (True, types_pb2.ENGINE_SFTP)
+
+
+async def test_options_that_do_not_go_together_are_told_before_anything_is_asked(peer: PeerServer, cli: Cli) -> None:
+    ended = await cli("sync", url("ok"), "lib", "--dry-run", "--watch", "--coordinator", peer.address)
+    assert ended.code == 2
+    assert "--dry-run ends with its list, so it does not go with --watch" in ended.stderr
+    assert peer.peer.requests == []
+
+
+async def test_a_dry_run_lists_what_would_come_and_why_the_rest_would_not(peer: PeerServer, cli: Cli) -> None:
+    peer.peer.previewed = [
+        [PreviewedFile(b"a/\xff1.png", 1500, PreviewDecision.TAKE, "new")],
+        [PreviewedFile(b"a/2.tmp", 0, PreviewDecision.FILTERED, "temporary name")],
+    ]
+    ended = await cli("sync", url("ok"), "lib", "--dry-run", "--ext", "png", "--coordinator", peer.address)
+    assert (ended.code, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    assert lines[:2] == ["+   1.5 kB  a/\\xff1.png  (new)", "-           a/2.tmp  (temporary name)"]
+    assert "Nothing was taken" in lines[2]
+    assert "take       1 file, 1.5 kB" in ended.stdout
+    assert "unchanged  4 files, taken earlier" in ended.stdout
+    assert list(peer.peer.requests[0].spec.options.allowed_extensions) == ["png"]
+    assert peer.peer.jobs == {}
+    ended = await cli("sync", url("ok"), "lib", "--dry-run", "--json", "--coordinator", peer.address)
+    result = json.loads(ended.stdout)
+    assert result["files"][0] == {"path": "a/\\xff1.png", "size_bytes": 1500, "decision": "take", "reason": "new"}
+    assert (len(result["files"]), result["summary"]["files_unchanged"]) == (2, 4)
+    peer.peer.previewed = []
+    ended = await cli("sync", url("ok"), "lib", "--dry-run", "--json", "--coordinator", peer.address)
+    assert json.loads(ended.stdout)["files"] == []
+    ended = await cli("sync", url("gone"), "lib", "--dry-run", "--coordinator", peer.address)
+    assert (ended.code, ended.stdout) == (3, "")
+
+
+async def test_ctrl_c_is_how_a_watch_ends(peer: PeerServer, cli: Cli) -> None:
+    process = await cli.start("sync", url("hang"), "lib", "--watch", "--coordinator", peer.address)
+    async with asyncio.timeout(60):
+        await peer.peer.watched.get()
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = await process.communicate()
+    assert process.returncode == 0
+    assert "Sync no longer watches" in stdout.decode()
+    assert "Ending the watch; what has landed stays." in stderr.decode()
+    assert "+ 3 files, 3.0 kB" in stderr.decode()
+    assert peer.peer.requests[0].spec.options.watch
+
+
+async def test_a_watch_that_somebody_else_cancels_was_cancelled(peer: PeerServer, cli: Cli) -> None:
+    process = await cli.start("sync", url("hang"), "lib", "--watch", "--json", "--coordinator", peer.address)
+    async with asyncio.timeout(60):
+        await peer.peer.watched.get()
+        peer.peer.cancelled.set()
+        stdout, _ = await process.communicate()
+    assert (process.returncode, json.loads(stdout)["state"]) == (5, "cancelled")
