@@ -247,6 +247,8 @@ class SyncSummary:
     problems: tuple[Problem, ...] = ()
     problems_total: int = 0
     duration_seconds: float = 0.0
+    files_duplicate: int = 0
+    files_culled: int = 0
 
     def __add__(self, other: SyncSummary) -> SyncSummary:
         return SyncSummary(
@@ -261,6 +263,8 @@ class SyncSummary:
             (self.problems + other.problems)[:MAX_PROBLEMS],
             self.problems_total + other.problems_total,
             max(self.duration_seconds, other.duration_seconds),
+            self.files_duplicate + other.files_duplicate,
+            self.files_culled + other.files_culled,
         )
 
 

@@ -66,6 +66,8 @@ def summary_to_pb(summary: model.SyncSummary) -> pb.SyncSummary:
         files_failed=summary.files_failed,
         files_vanished=summary.files_vanished,
         files_invalid=summary.files_invalid,
+        files_duplicate=summary.files_duplicate,
+        files_culled=summary.files_culled,
         problems=[problem_to_pb(problem) for problem in summary.problems],
         problems_total=summary.problems_total,
         duration=duration(summary.duration_seconds),
@@ -86,6 +88,8 @@ def summary_from_pb(message: pb.SyncSummary) -> model.SyncSummary:
         tuple(problem_from_pb(problem) for problem in message.problems),
         message.problems_total,
         to_seconds(message.duration),
+        message.files_duplicate,
+        message.files_culled,
     )
 
 

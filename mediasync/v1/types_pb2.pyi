@@ -856,6 +856,8 @@ class SyncSummary(_message.Message):
     PROBLEMS_FIELD_NUMBER: _builtins.int
     PROBLEMS_TOTAL_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    FILES_DUPLICATE_FIELD_NUMBER: _builtins.int
+    FILES_CULLED_FIELD_NUMBER: _builtins.int
     files_transferred: _builtins.int
     """Files that are new in the library."""
     bytes_transferred: _builtins.int
@@ -874,6 +876,10 @@ class SyncSummary(_message.Message):
     """Files whose content did not validate as what their name says. They are in the library all the same."""
     problems_total: _builtins.int
     """How many problems there were in all."""
+    files_duplicate: _builtins.int
+    """Files whose content the library had under another name; by the option `duplicates` they were not kept a second time."""
+    files_culled: _builtins.int
+    """Files brought earlier that were deleted in the library; they are not brought again unless asked to be restored."""
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]:
         """The first problems, at most 100."""
@@ -896,10 +902,12 @@ class SyncSummary(_message.Message):
         problems: _abc.Iterable[Global___Problem] | None = ...,
         problems_total: _builtins.int = ...,
         duration: _duration_pb2.Duration | None = ...,
+        files_duplicate: _builtins.int = ...,
+        files_culled: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_transferred", b"bytes_transferred", "duration", b"duration", "files_failed", b"files_failed", "files_filtered", b"files_filtered", "files_invalid", b"files_invalid", "files_transferred", b"files_transferred", "files_unchanged", b"files_unchanged", "files_unsettled", b"files_unsettled", "files_vanished", b"files_vanished", "problems", b"problems", "problems_total", b"problems_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_transferred", b"bytes_transferred", "duration", b"duration", "files_culled", b"files_culled", "files_duplicate", b"files_duplicate", "files_failed", b"files_failed", "files_filtered", b"files_filtered", "files_invalid", b"files_invalid", "files_transferred", b"files_transferred", "files_unchanged", b"files_unchanged", "files_unsettled", b"files_unsettled", "files_vanished", b"files_vanished", "problems", b"problems", "problems_total", b"problems_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

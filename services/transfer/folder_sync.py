@@ -91,7 +91,8 @@ class FolderSync:
             parts.tally.finished()
         parts.on_progress(parts.tally)
         unsettled = len(taking.look_again)
-        unchanged = result.finished.files_seen - counts.files - unsettled - taking.files_failed - parts.tally.vanished_meanwhile
+        known = counts.files + counts.duplicates + counts.culled
+        unchanged = result.finished.files_seen - known - unsettled - taking.files_failed - parts.tally.vanished_meanwhile
         return SyncSummary(
             files_transferred=counts.files,
             bytes_transferred=counts.bytes,
@@ -100,6 +101,8 @@ class FolderSync:
             files_unsettled=unsettled,
             files_failed=taking.files_failed + len(result.unreadable),
             files_vanished=counts.vanished,
+            files_duplicate=counts.duplicates,
+            files_culled=counts.culled,
             problems=tuple(taking.problems[:MAX_PROBLEMS]),
             problems_total=taking.files_failed + len(result.unreadable),
             duration_seconds=time.monotonic() - started,

@@ -1,34 +1,43 @@
 """From staging into the library: durable first, then visible, never replacing anything (invariants I1, I2).
 
-A group of staged files goes through: fsync of each -> a name that is free -> intents committed -> rename without replacing -> fsync
-of the folders -> manifest, index, event and processing task committed. Killed anywhere between, `recover` finishes or forgets: a
-file that is visible has its hash on record at every moment, in its intent or its manifest row.
+A group of staged files goes through: fsync of each -> a place for each (`placing`) -> intents committed -> rename without replacing ->
+fsync of the folders -> manifest, index, event and processing task committed. Killed anywhere between, `recovery` finishes or forgets: a
+file that is visible has its hash on record at every moment, in its intent or its manifest row. `durability` says what `fast` leaves out.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import itertools
+import logging
 import os
-import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import Problem
-from mediasync.paths import check_relative, display
+from mediasync.model import Duplicates, Durability, Problem, SyncOptions
+from mediasync.paths import display
 from mediasync.runtime import crash
 from services.transfer import messages
-from services.transfer.entities import LandedFile, LandingKind, LibraryId, StagedFile, SyncUnit
+from services.transfer.duplicates import Copies
+from services.transfer.durability import boot_id, sync_file_system
+from services.transfer.entities import LandedFile, LandingKind, Remembered, StagedFile, SyncUnit
+from services.transfer.flush_store import UnflushedUnit
+from services.transfer.folders import LibraryFolders
+from services.transfer.hashing import sha256_of
 from services.transfer.landing_store import LandingStore
-from services.transfer.library import OWN_FOLDER, file_error, library_error, read_marker, sync_folder
-from services.transfer.naming import candidate_paths
+from services.transfer.library import file_error, library_error, read_marker
+from services.transfer.modes import Modes
+from services.transfer.placing import Placement, Placer
 from services.transfer.renames import rename_without_replacing
+from services.transfer.replaced import RewrittenNames, set_aside
 
-_READ_SIZE = 1 << 20
 R = TypeVar("R")
+Outcomes = dict[int, LandedFile | Problem]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,19 +49,29 @@ class Landing:
 
 
 class Lander:
-    """Lands the files of one unit. One group at a time."""
+    """Lands the files of one unit. One group at a time; at the end `finish`."""
 
-    def __init__(self, unit: SyncUnit, store: LandingStore, executor: Executor, *, verify: bool) -> None:
+    def __init__(self, unit: SyncUnit, store: LandingStore, executor: Executor, options: SyncOptions) -> None:
+        """Raises INVALID_ARGUMENT for an option that means nothing here."""
         self._unit = unit
         self._library = unit.origin.library
         self._store = store
         self._executor = executor
-        self._verify = verify
-        self._known_folders: set[bytes] = {self._library.root}
+        self._options = options
+        self._fast = options.durability is Durability.FAST
+        self._unflushed = False
+        self._modes = Modes.of(options)
+        self._rewritten = RewrittenNames(options.rewritten_patterns)
+        self._extras = itertools.count(1)
+        self._folders = LibraryFolders(self._library.root, self._modes, durable=not self._fast)
 
     def begin(self, staged: StagedFile) -> Landing:
         """Starts to make a file durable, while others still come in. The caller lands it, or cancels its flush."""
-        return Landing(staged, asyncio.ensure_future(self._run(self._flush, staged)))
+        if self._fast and not self._options.verify_transfers and not self._modes.for_files:
+            nothing: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
+            nothing.set_result(None)
+            return Landing(staged, nothing)
+        return Landing(staged, asyncio.ensure_future(self._run(self._prepare, staged)))
 
     async def land(self, begun: Sequence[Landing]) -> list[LandedFile | Problem]:
         """Lands a group; one outcome each, in order. A problem is of that file alone, and its staged copy is gone.
@@ -62,30 +81,83 @@ class Lander:
         await self._run(self._check_marker)
         group = [landing.staged for landing in begun]
         flushed = await asyncio.gather(*(landing.flushed for landing in begun))
-        outcomes: dict[int, LandedFile | Problem] = {index: problem for index, problem in enumerate(flushed) if problem is not None}
+        outcomes: Outcomes = {index: problem for index, problem in enumerate(flushed) if problem is not None}
         waiting = [index for index in range(len(group)) if index not in outcomes]
+        paths = [staged.entry.path for staged in group]
+        memories = dict(zip(paths, await self._store.memories(self._unit, paths), strict=True))
+        copies = Copies(self._library.root, await self._copies_on_record(group))
+        placer = Placer(self._library, self._options, self._rewritten, memories, copies, _discard)
+        tried: list[bytes] = []
         while waiting:
-            chosen = await self._run(self._choose_targets, [group[index] for index in waiting])
-            targets: list[tuple[int, bytes]] = []
-            for index, target in zip(waiting, chosen, strict=True):
-                if isinstance(target, bytes):
-                    targets.append((index, target))
-                else:
-                    outcomes[index] = target
-            await self._store.add_landings(self._unit, [(group[index], path) for index, path in targets])
+            now, later = self._first_of_each(group, waiting)
+            placements = await self._run(self._place, placer, group, now, outcomes)
+            await self._store.add_landings(self._unit, [(item.staged, item.path, item.kind) for _, item in placements])
+            if self._fast and placements:
+                await self._note_unflushed()
             crash.point("transfer.after_intent")
-            # A name that somebody else took in this very moment is chosen anew.
-            waiting = await self._run(self._rename, group, targets, outcomes)
+            # A name that somebody else took in this very moment, or that the file system refuses, is chosen anew.
+            again = await self._run(self._make_visible, placer, placements, outcomes)
+            tried += [item.path for index, item in placements if not _became(outcomes.get(index), item)]
+            for index, item in placements:
+                outcome = outcomes.get(index)
+                if isinstance(outcome, LandedFile):
+                    copies.add(outcome.sha256, outcome.library_path)
+                elif index >= 0:
+                    group[index] = item.staged
+            waiting = again + later
         landed = [outcome for outcome in outcomes.values() if isinstance(outcome, LandedFile)]
-        await self._run(self._sync_folders, landed)
+        if not self._fast:
+            await self._run(self._sync_folders, landed)
         crash.point("transfer.before_commit")
         label, library = self._unit.origin.source_label, self._library
-        await self._store.commit_landed(self._unit, landed, lambda file: messages.file_synced(self._unit.sync_id, library, label, file))
+        visible = {file.library_path for file in landed if file.kind.visible}
+        await self._store.commit_landed(
+            self._unit,
+            landed,
+            lambda file: messages.file_synced(self._unit.sync_id, library, label, file),
+            [path for path in tried if path not in visible],
+        )
         crash.point("transfer.after_commit")
         return [outcomes[index] for index in range(len(group))]
 
+    async def finish(self) -> None:
+        """Everything that landed is on the disk once this returns; until then a machine that crashes may take it back. Raises
+        MediasyncError when the disk fails."""
+        if not self._unflushed:
+            return
+        crash.point("transfer.before_flush")
+        try:
+            await self._run(sync_file_system, self._library.root)
+        except OSError as error:
+            raise library_error(error, self._library.root) from error
+        unit = self._unit
+        await self._store.flushes.end(self._library, UnflushedUnit(unit.origin.key, unit.folder, unit.sync_id, ""))
+        self._unflushed = False
+
+    async def _note_unflushed(self) -> None:
+        """Puts on record, and the record on the disk, what is about to be visible without being there."""
+        if not self._unflushed:
+            await self._store.flushes.begin(self._unit, await self._run(boot_id))
+            self._unflushed = True
+        await self._store.flushes.flush_intents()
+
     async def _run(self, function: Callable[..., R], *args: Any) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+
+    async def _copies_on_record(self, group: Sequence[StagedFile]) -> dict[bytes, list[bytes]]:
+        if self._options.duplicates is Duplicates.KEEP:
+            return {}
+        return await self._store.copies(self._library, [staged.sha256 for staged in group])
+
+    def _first_of_each(self, group: Sequence[StagedFile], waiting: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Where content matters, the second file of the same content waits until the first has landed."""
+        if self._options.duplicates is Duplicates.KEEP:
+            return list(waiting), []
+        first: dict[bytes, int] = {}
+        for index in waiting:
+            first.setdefault(group[index].sha256, index)
+        now = set(first.values())
+        return [index for index in waiting if index in now], [index for index in waiting if index not in now]
 
     def _check_marker(self) -> None:
         """A share that went away under the sync leaves an empty folder, which must not be filled."""
@@ -97,18 +169,14 @@ class Lander:
                 "Mount it again and run the same command again.",
             )
 
-    def _flush(self, staged: StagedFile) -> Problem | None:
-        """Makes the bytes durable; with verification, reads them back."""
+    def _prepare(self, staged: StagedFile) -> Problem | None:
+        """Gives a file its mode and owner and makes its bytes durable; with verification, reads them back."""
         try:
-            descriptor = os.open(staged.staged_path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-                if self._verify:
-                    # Past the page cache, as far as the kernel follows the advice.
-                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            finally:
-                os.close(descriptor)
-            if self._verify and sha256_of(staged.staged_path) != staged.sha256:
+            if self._modes.for_files:
+                self._modes.apply_to_file(staged.staged_path)
+            if not self._fast or self._options.verify_transfers:
+                self._flush(staged)
+            if self._options.verify_transfers and sha256_of(staged.staged_path) != staged.sha256:
                 os.unlink(staged.staged_path)
                 text = f"{display(staged.entry.path)} read back from the library's disk differs from what was received"
                 return Problem.of(MediasyncError(Reason.FILE_VERIFY_FAILED, text), staged.entry.path)
@@ -116,122 +184,106 @@ class Lander:
             raise library_error(error, self._library.root) from error
         return None
 
-    def _choose_targets(self, group: Sequence[StagedFile]) -> list[bytes | LandedFile | Problem]:
-        """For each file a free path, or the copy that is there already, or why it cannot land."""
-        taken: set[bytes] = set()
-        chosen: list[bytes | LandedFile | Problem] = []
-        for staged in group:
-            target: bytes | LandedFile | Problem
-            try:
-                target = self._choose_target(staged, taken)
-            except OSError as error:
-                problem = file_error(error, staged.entry.path)
-                if problem is None:
-                    raise library_error(error, self._library.root) from error
-                _discard(staged)
-                target = Problem.of(problem, staged.entry.path)
-            except MediasyncError as error:
-                _discard(staged)
-                target = Problem.of(error, staged.entry.path)
-            if isinstance(target, bytes):
-                taken.add(target)
-            chosen.append(target)
-        return chosen
+    def _flush(self, staged: StagedFile) -> None:
+        descriptor = os.open(staged.staged_path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+            if self._options.verify_transfers:
+                # Past the page cache, as far as the kernel follows the advice.
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
 
-    def _choose_target(self, staged: StagedFile, taken: set[bytes]) -> bytes | LandedFile:
-        wanted = check_relative(staged.entry.path)
-        if wanted == OWN_FOLDER or wanted.startswith(OWN_FOLDER + b"/"):
-            raise MediasyncError(Reason.FILE_NAME_UNSAFE, f"{display(wanted)} is inside the library's own folder")
-        for path in candidate_paths(wanted, staged.entry.mtime_ns):
-            if path in taken:
-                continue
-            try:
-                status = os.lstat(self._absolute(path))
-            except FileNotFoundError:
-                return path
-            same_size = stat.S_ISREG(status.st_mode) and status.st_size == staged.entry.size_bytes
-            if same_size and sha256_of(self._absolute(path)) == staged.sha256:
-                _discard(staged)
-                return LandedFile(staged.entry, path, staged.sha256, LandingKind.KNOWN, staged.incomplete)
-        raise AssertionError("candidate_paths never ends")
+    def _place(
+        self, placer: Placer, group: Sequence[StagedFile], indexes: Sequence[int], outcomes: Outcomes
+    ) -> list[tuple[int, Placement]]:
+        """Places some of a group. Returns what has to become visible; what does not is in `outcomes`. Sidecars that have to be copied are
+        among the former, under negative indexes."""
+        placements: list[tuple[int, Placement]] = []
+        for index, outcome in zip(indexes, placer.place([group[index] for index in indexes]), strict=True):
+            if isinstance(outcome, Placement):
+                placements.append((index, outcome))
+            else:
+                outcomes[index] = outcome
+        for _, placement in list(placements):
+            for sidecar, path in placer.stranded(placement):
+                copy = self._copy_of(sidecar, placement)
+                if copy is not None:
+                    placements.append((-next(self._extras), Placement(copy, path, LandingKind.COPIED)))
+        return placements
 
-    def _rename(
-        self, group: Sequence[StagedFile], targets: Sequence[tuple[int, bytes]], outcomes: dict[int, LandedFile | Problem]
-    ) -> list[int]:
-        """Makes files visible. Returns the indexes of those whose name was taken meanwhile."""
+    def _copy_of(self, sidecar: Remembered, beside: Placement) -> StagedFile | None:
+        """A copy in staging of a sidecar that is in the library; None if its owner changed or removed it."""
+        staged_path = beside.staged.staged_path + b".sidecar"
+        try:
+            if not copy_of(os.path.join(self._library.root, sidecar.library_path), staged_path, sidecar):
+                return None
+            staged = StagedFile(sidecar.entry, staged_path, sidecar.sha256, sidecar.incomplete)
+            self._modes.apply_to_file(staged_path)
+            if not self._fast:
+                self._flush(staged)
+        except OSError as error:
+            raise library_error(error, self._library.root) from error
+        crash.point("transfer.after_copy")
+        return staged
+
+    def _make_visible(self, placer: Placer, placements: Sequence[tuple[int, Placement]], outcomes: Outcomes) -> list[int]:
+        """Renames files into the library. Returns the indexes of those that need another name."""
         again: list[int] = []
-        for index, path in targets:
-            staged = group[index]
-            absolute = self._absolute(path)
+        for index, item in placements:
+            staged, entry = item.staged, item.staged.entry
+            absolute = os.path.join(self._library.root, item.path)
             try:
-                self._make_folder(os.path.dirname(absolute))
-                rename_without_replacing(staged.staged_path, absolute)
-            except FileExistsError:
-                again.append(index)
+                self._folders.make(os.path.dirname(absolute), os.path.dirname(staged.staged_path))
+                if item.kind is LandingKind.REPLACED:
+                    set_aside(self._library.root, item.path)
+                    crash.point("transfer.after_aside")
+                    os.rename(staged.staged_path, absolute)
+                else:
+                    rename_without_replacing(staged.staged_path, absolute)
             except OSError as error:
-                problem = file_error(error, staged.entry.path)
+                another = isinstance(error, FileExistsError) or placer.refuse(entry.path, error.errno or 0)
+                if another and item.kind is not LandingKind.COPIED:
+                    again.append(index)
+                    continue
+                problem = file_error(error, entry.path)
                 if problem is None:
                     raise library_error(error, self._library.root) from error
                 _discard(staged)
-                outcomes[index] = Problem.of(problem, staged.entry.path)
+                if item.kind is not LandingKind.COPIED:
+                    outcomes[index] = Problem.of(problem, entry.path)
             else:
                 crash.point("transfer.after_rename")
-                outcomes[index] = LandedFile(staged.entry, path, staged.sha256, LandingKind.NEW, staged.incomplete)
+                outcomes[index] = LandedFile(entry, item.path, staged.sha256, item.kind, staged.incomplete)
         return again
-
-    def _make_folder(self, folder: bytes) -> None:
-        """Makes a folder of the library and those above it, each durable in its parent."""
-        if folder in self._known_folders:
-            return
-        parent = os.path.dirname(folder)
-        self._make_folder(parent)
-        try:
-            os.mkdir(folder)
-        except FileExistsError:
-            # A file of that name raises NotADirectoryError when something is put into it.
-            pass
-        else:
-            sync_folder(parent)
-        self._known_folders.add(folder)
 
     def _sync_folders(self, landed: Sequence[LandedFile]) -> None:
         try:
-            for folder in {os.path.dirname(self._absolute(file.library_path)) for file in landed if file.kind is LandingKind.NEW}:
-                sync_folder(folder)
+            self._folders.sync({os.path.dirname(file.library_path) for file in landed if file.kind.visible})
         except OSError as error:
             raise library_error(error, self._library.root) from error
 
-    def _absolute(self, path: bytes) -> bytes:
-        return os.path.join(self._library.root, path)
 
-
-async def recover(library: LibraryId, store: LandingStore, executor: Executor) -> int:
-    """Finishes what a process that died had begun to land. Returns how many files that were visible are now on record.
-
-    A file that is not visible at its intended path, or holds other bytes (then it is somebody else's), is forgotten and will be
-    pulled again.
-    """
-    finished = 0
-    for unit, landed in await store.pending_landings(library):
-        absolute = os.path.join(library.root, landed.library_path)
-        if await asyncio.get_running_loop().run_in_executor(executor, _holds, absolute, landed):
-
-            def event_of(file: LandedFile, unit: SyncUnit = unit) -> bytes:
-                return messages.file_synced(unit.sync_id, library, unit.origin.source_label, file)
-
-            await store.commit_landed(unit, [landed], event_of)
-            finished += 1
-        else:
-            await store.forget_landing(library, landed.library_path)
-    return finished
-
-
-def _holds(absolute: bytes, landed: LandedFile) -> bool:
+def copy_of(source: bytes, target: bytes, expected: Remembered) -> bool:
+    """Copies a small file whose hash is known, time included. Returns whether it is that file. Raises OSError of the target."""
     try:
-        status = os.lstat(absolute)
-        return stat.S_ISREG(status.st_mode) and status.st_size == landed.entry.size_bytes and sha256_of(absolute) == landed.sha256
+        if sha256_of(source) != expected.sha256:
+            return False
+        with open(source, "rb") as file:
+            content = file.read()
     except OSError:
         return False
+    with open(target, "wb") as file:
+        file.write(content)
+    if sha256_of(target) != expected.sha256:
+        os.unlink(target)
+        return False
+    os.utime(target, ns=(expected.entry.mtime_ns, expected.entry.mtime_ns))
+    return True
+
+
+def _became(outcome: LandedFile | Problem | None, item: Placement) -> bool:
+    return isinstance(outcome, LandedFile) and outcome.library_path == item.path
 
 
 def _discard(staged: StagedFile) -> None:
@@ -239,12 +291,3 @@ def _discard(staged: StagedFile) -> None:
         os.unlink(staged.staged_path)
     except FileNotFoundError:
         pass  # removed with its staging folder
-
-
-def sha256_of(path: bytes) -> bytes:
-    """The hash of a file's bytes. Raises OSError."""
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while chunk := file.read(_READ_SIZE):
-            digest.update(chunk)
-    return digest.digest()

@@ -28,8 +28,9 @@ from services.transfer.entities import (
     SyncUnit,
     UnitCounts,
 )
+from services.transfer.flush_store import FlushStore
 from services.transfer.sidecars import series_of
-from services.transfer.sql_store import below
+from services.transfer.sql_store import below, raw_connection
 
 Intent = tuple[StagedFile, bytes, LandingKind]
 """A staged file, the library path at which it is about to become visible, and as what."""
@@ -52,10 +53,11 @@ _PUT_TASK = """INSERT INTO processing (sync_id, origin, library_path, source_pat
 
 class LandingStore:
     """Remembers landed files, with their events and processing tasks, in the transaction that makes them ours. Every method is
-    one transaction."""
+    one transaction. `flushes` remembers which of them are not on the disk yet."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.flushes = FlushStore(database)
 
     async def memories(self, unit: SyncUnit, paths: Sequence[bytes]) -> list[Memory]:
         """What is on record of each of `paths`, which are the source's."""
@@ -200,13 +202,6 @@ def count_unit(
     statement = sqlite.insert(schema.units).values(**key, **increments)
     sums = {name: schema.units.c[name] + statement.excluded[name] for name in increments}
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=sums))
-
-
-def raw_connection(connection: sa.Connection) -> sqlite3.Connection:
-    """The driver's own connection, inside the same transaction."""
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, sqlite3.Connection)
-    return raw
 
 
 def _count_landed(connection: sa.Connection, unit: SyncUnit, landed: Sequence[LandedFile]) -> None:

@@ -58,6 +58,14 @@ library_files = sa.Table(
     sa.Column("sync_id", sa.Text, nullable=False),
     # The name it came under, where that is not its path: it was taken, or the file system refused it.
     sa.Column("wanted_path", sa.LargeBinary),
+    # What its owner made of it, or what the file system made of its time; empty while it is as it landed.
+    sa.Column("own_size_bytes", sa.BigInteger),
+    sa.Column("own_mtime_ns", sa.BigInteger),
+    sa.Column("own_sha256", sa.LargeBinary),
+    # Its owner removed it, which was seen and is meant to be.
+    sa.Column("culled", sa.Boolean, nullable=False, server_default="0"),
+    # When its bytes were last read back and found right, in Unix seconds; 0 for never.
+    sa.Column("verified_time", sa.Float, nullable=False, server_default="0"),
     sa.Index("library_files_sha256", "library", "sha256"),
     sa.Index("library_files_wanted_path", "library", "wanted_path", sqlite_where=sa.text("wanted_path IS NOT NULL")),
     sqlite_with_rowid=False,
@@ -147,6 +155,46 @@ processing = sa.Table(
     sa.Column("incomplete", sa.Boolean, nullable=False),
     sa.Column("extract_metadata", sa.Boolean, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    # Of an adoption: done when nothing that was just brought is waiting.
+    sa.Column("background", sa.Boolean, nullable=False, server_default="0"),
+    sa.Index("processing_order", "background", "key"),
+)
+
+# The last verify of each library, and how far it is: everything up to `cursor` is dealt with. `finish_time` is 0 until it has ended.
+verifications = sa.Table(
+    "verifications",
+    metadata,
+    sa.Column("library", sa.Integer, primary_key=True),
+    sa.Column("below", sa.LargeBinary, nullable=False),
+    sa.Column("deep", sa.Boolean, nullable=False),
+    sa.Column("since_ns", sa.BigInteger, nullable=False),
+    sa.Column("cursor", sa.LargeBinary, nullable=False),
+    sa.Column("finish_time", sa.Float, nullable=False),
+    sa.Column("files_intact", sa.BigInteger, nullable=False),
+    sa.Column("files_read", sa.BigInteger, nullable=False),
+    sa.Column("files_left_out", sa.BigInteger, nullable=False),
+    sa.Column("others", sa.BigInteger, nullable=False),
+    sa.Column("bytes_read", sa.BigInteger, nullable=False),
+)
+
+# What it found and what has not been set right since.
+library_findings = sa.Table(
+    "library_findings",
+    metadata,
+    sa.Column("library", sa.Integer, primary_key=True),
+    sa.Column("path", sa.LargeBinary, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    # On record, or on the disk for an unknown file.
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.LargeBinary),
+    sa.Column("moved_from", sa.LargeBinary),
+    # Who brought a file that was lost, and what it is called there.
+    sa.Column("origin", sa.Integer),
+    sa.Column("source_path", sa.LargeBinary),
+    sa.Column("message", sa.Text, nullable=False, server_default=""),
+    sa.Index("library_findings_kind", "library", "kind", "size_bytes"),
+    sqlite_with_rowid=False,
 )
 
 # One row a run. `trace_parent` lets what happens later, off the transfer's path, belong to the run's trace.
@@ -215,7 +263,19 @@ def _add_landing_kinds(connection: sa.Connection) -> None:
         f" WHERE m.library_path != {source_path}"
     ).all()
     if second_names:
-        connection.exec_driver_sql("UPDATE library_files SET wanted_path = ? WHERE library = ? AND path = ?", [tuple(row) for row in second_names])
+        statement = "UPDATE library_files SET wanted_path = ? WHERE library = ? AND path = ?"
+        connection.exec_driver_sql(statement, [tuple(row) for row in second_names])
+
+
+def _add_verification(connection: sa.Connection) -> None:
+    """For verifying and adopting libraries."""
+    kept = library_files.c
+    for column in (kept.own_size_bytes, kept.own_mtime_ns, kept.own_sha256, kept.culled, kept.verified_time, processing.c.background):
+        _add_column(connection, column)
+    for index in processing.indexes:
+        index.create(connection, checkfirst=True)
+    for table in (verifications, library_findings):
+        table.create(connection, checkfirst=True)
 
 
 MIGRATIONS = (
@@ -223,4 +283,5 @@ MIGRATIONS = (
     Migration(2, lambda connection: _add_column(connection, scans.c.selection)),
     Migration(3, lambda connection: failed_files.create(connection, checkfirst=True)),
     Migration(4, _add_landing_kinds),
+    Migration(5, _add_verification),
 )

@@ -6,20 +6,21 @@ import hashlib
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import Problem
+from mediasync.model import Problem, SyncOptions
 from mediasync.v1 import media_ingest_pb2
 from services.transfer import landing
 from services.transfer.entities import LandedFile, LandingKind
-from services.transfer.landing import recover
+from services.transfer.recovery import recover
 from tests.fixtures.transfer import LandingBench
 
 
-async def land(bench: LandingBench, *files: tuple[bytes, bytes]) -> list[LandedFile | Problem]:
-    lander = bench.lander()
+async def land(bench: LandingBench, *files: tuple[bytes, bytes], **options: Any) -> list[LandedFile | Problem]:
+    lander = bench.lander(SyncOptions(**options))
     return await lander.land([lander.begin(bench.stage(path, content)) for path, content in files])
 
 
@@ -29,7 +30,7 @@ async def test_i1_a_landed_file_is_whole_and_its_hash_is_on_record(landing_bench
     path = landing_bench.root / "txt2img-images/2026-11-21/00001-7.png"
     assert path.read_bytes() == b"picture"
     assert path.stat().st_mtime_ns == outcome.entry.mtime_ns
-    (row,) = await landing_bench.manifest.manifest_range(landing_bench.unit.origin, b"txt2img-images/2026-11-21", None, None)
+    row = (await landing_bench.manifest.rows(landing_bench.unit.origin, [outcome.entry.path]))[outcome.entry.path]
     assert row.sha256 == hashlib.sha256(b"picture").digest()
     assert await landing_bench.landings.indexed_sha256(landing_bench.unit.origin.library, outcome.library_path) == row.sha256
     assert await landing_bench.landings.pending_landings(landing_bench.unit.origin.library) == []
@@ -83,7 +84,7 @@ async def test_the_same_bytes_under_the_same_name_are_known_and_told_once(landin
     await land(landing_bench, (b"a.png", b"1"))
     (again,) = await land(landing_bench, (b"a.png", b"1"))
     assert isinstance(again, LandedFile)
-    assert again.kind is LandingKind.KNOWN
+    assert again.kind is LandingKind.REMEMBERED
     assert landing_bench.visible() == {"a.png": b"1"}
     assert len(await landing_bench.queues.unsent_events(10)) == 1
     assert (await landing_bench.landings.unit_counts(landing_bench.unit)).files == 1
@@ -162,7 +163,7 @@ async def test_no_space_ends_the_sync_and_leaves_nothing_half_visible(landing_be
 async def test_verification_throws_away_what_the_disk_gives_back_differently(landing_bench: LandingBench) -> None:
     staged = landing_bench.stage(b"a.png", b"right")
     Path(os.fsdecode(staged.staged_path)).write_bytes(b"wrong")
-    lander = landing_bench.lander(verify=True)
+    lander = landing_bench.lander(SyncOptions(verify_transfers=True))
     (outcome,) = await lander.land([lander.begin(staged)])
     assert isinstance(outcome, Problem)
     assert outcome.reason is Reason.FILE_VERIFY_FAILED
@@ -172,7 +173,7 @@ async def test_verification_throws_away_what_the_disk_gives_back_differently(lan
 async def test_i5_recovery_finishes_what_was_visible_and_forgets_what_was_not(landing_bench: LandingBench) -> None:
     bench = landing_bench
     done, lost, other = (bench.stage(path, b"content of " + path) for path in (b"done.png", b"lost.png", b"other.png"))
-    await bench.landings.add_landings(bench.unit, [(done, b"done.png"), (lost, b"lost.png"), (other, b"other.png")])
+    await bench.landings.add_landings(bench.unit, [(staged, staged.entry.path, LandingKind.NEW) for staged in (done, lost, other)])
     os.rename(done.staged_path, os.fsencode(bench.root / "done.png"))
     (bench.root / "other.png").write_bytes(b"somebody else's file")
     assert await recover(bench.unit.origin.library, bench.landings, bench.executor) == 1
