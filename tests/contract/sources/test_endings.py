@@ -46,6 +46,52 @@ async def test_an_mtime_in_the_future_waits_for_the_ctime_alone(far: FarSide, co
     assert await status_of(connection, b"x.txt", settle_seconds=0) is ReadStatus.OK
 
 
+@needs(Can.ENDINGS)
+async def test_a_writer_that_stalls_is_waited_for(far: FarSide, connection: Connection) -> None:
+    for kind, data in COMPLETE.items():
+        far.put(f"stalled.{kind}", data[: len(data) // 2], age_seconds=600)
+    found = await scan(connection)
+    sinks = Collector()
+    outcomes = await read(connection, map(want, found.files.values()), sinks)
+    assert {outcome.status for outcome in outcomes} == {ReadStatus.UNSETTLED}
+    assert sinks.files == {}
+    for kind, data in COMPLETE.items():
+        far.put(f"stalled.{kind}", data, age_seconds=0)
+    assert await status_of(connection, b"stalled.png") is ReadStatus.OK
+
+
+@needs(Can.ENDINGS)
+async def test_a_file_that_is_truncated_and_written_anew_is_taken_as_it_is_in_the_end(far: FarSide, connection: Connection) -> None:
+    file = far.put("x.png", PNG, age_seconds=0)
+    found = await scan(connection)
+    with file.open("r+b") as writer:
+        writer.truncate(0)
+        assert [outcome.status for outcome in await read(connection, map(want, found.files.values()))] == [ReadStatus.CHANGED]
+        assert await status_of(connection, b"x.png") is ReadStatus.UNSETTLED
+        writer.write(PNG[:30])
+        writer.flush()
+        assert await status_of(connection, b"x.png") is ReadStatus.UNSETTLED
+        writer.write(PNG[30:])
+    assert await status_of(connection, b"x.png") is ReadStatus.OK
+
+
+@needs(Can.ENDINGS)
+async def test_a_file_that_is_written_aside_and_renamed_into_place_is_seen_once_and_whole(far: FarSide, connection: Connection) -> None:
+    aside = far.put("x.tmp", PNG[:30], age_seconds=0)
+    assert (await scan(connection)).files == {}
+    aside.write_bytes(PNG)
+    aside.rename(far.root / "x.png")
+    sinks = Collector()
+    found = await scan(connection)
+    (outcome,) = await read(connection, map(want, found.files.values()), sinks)
+    assert (outcome.status, sinks.files) == (ReadStatus.OK, {b"x.png": PNG})
+    # The next one takes its place.
+    second = far.put("x.tmp", PNG + b"other", age_seconds=0)
+    second.replace(far.root / "x.png")
+    assert [outcome.status for outcome in await read(connection, map(want, found.files.values()))] == [ReadStatus.CHANGED]
+    assert await status_of(connection, b"x.png") is ReadStatus.OK
+
+
 @lacks(Can.ENDINGS)
 async def test_every_format_settles_by_its_age_where_its_end_cannot_be_looked_at(far: FarSide, connection: Connection) -> None:
     far.put("new.png", PNG, age_seconds=0)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mediasync.errors import MediasyncError, Reason
+from mediasync.model import FollowSymlinks
 from mediasync.sources import shell
 from mediasync.sources.agent import assembly, program, requests, wire
 from mediasync.sources.agent.connection import AgentConnection, NamedFolders
 from mediasync.sources.agent.program import frames, selecting
-from mediasync.sources.base import ReadStatus, WantedFile
+from mediasync.sources.base import DeleteStatus, DoomedFile, Partial, ReadStatus, ScanRequest, WantedFile
 from mediasync.sources.process import ChildLauncher
-from mediasync.sources.selection import EVERYTHING, FilterReason
-from tests.fixtures.sources import COMPLETE, Collector, read, scan, want
+from mediasync.sources.selection import EVERYTHING, FilterReason, Selection, rules
+from tests.fixtures.sources import COMPLETE, Collector, batches_of, read, scan, want
 from tests.fixtures.ssh import without_override
 
 FOLDER = Path(program.__file__).parent
@@ -102,7 +105,43 @@ async def test_it_scans_and_reads_on_every_python_there_is(python: str, tmp_path
         assert {path: bytes(data) for path, data in sinks.files.items()} == contents
         newest = max(entry.ctime_ns for entry in found.files.values())
         assert (await scan(connection, b"", newest + 1, found.known)).files == {}
-        await connection.close()
+        await _does_everything_else(connection, Path(os.fsdecode(root)), newest + 1)
+
+
+async def _does_everything_else(connection: AgentConnection, root: Path, since: int) -> None:
+    (root / "link.txt").symlink_to("plain.txt")
+    (root / "plain.txt").write_bytes(b"plain")
+    os.utime(root / "plain.txt", (1e9, 1e9))
+    chosen = Selection(FollowSymlinks.ALL, extensions=(b".txt",), excluded=rules(["b/", "[!a-m]*.txt"]))
+    found = await scan(connection, selection=chosen, explain=True)
+    assert set(found.files) == {b"link.txt", b"a/in\xffvalid\n.txt"}
+    assert found.filtered[b"plain.txt"] is FilterReason.EXCLUDED
+    digest = hashlib.sha256(b"plain").digest()
+    (hashed,) = [outcome async for outcome in connection.hash_files(batches_of([want(found.files[b"link.txt"])]), selection=chosen)]
+    assert hashed.sha256 == digest
+    sinks = Collector()
+    entry = (await scan(connection)).files[b"plain.txt"]
+    await read(connection, [replace(want(entry), partial=Partial(2, hashlib.sha256(b"pl").digest()))], sinks)
+    assert (sinks.offsets, sinks.files) == ({b"plain.txt": 2}, {b"plain.txt": b"ain"})
+
+    async def doomed() -> AsyncIterator[list[DoomedFile]]:
+        yield [DoomedFile(b"plain.txt", entry.size_bytes, entry.mtime_ns, entry.inode, digest)]
+
+    assert [outcome.status async for outcome in connection.delete_unchanged(doomed())] == [DeleteStatus.DELETED]
+    assert "python" in (await connection.surroundings()).tools[0]
+    known = (await scan(connection)).known
+    assert (await scan(connection, b"", since, known, quick=True)).gone == []
+    watching = connection.watch(ScanRequest(known_directories=known))
+    assert await anext(watching) == frozenset()
+    (root / "a" / "new.txt").touch()
+    told: set[bytes] = set()
+    while b"a" not in told:
+        told |= await anext(watching)
+    await watching.aclose()  # type: ignore[attr-defined]
+    (root / "a" / "new.txt").unlink()
+    (root / "link.txt").unlink()
+    (root / "plain.txt").write_bytes(b"plain")
+    os.utime(root / "plain.txt", (1e9, 1e9))
 
 
 @pytest.mark.parametrize("login_shell", _shells(), ids=lambda words: Path(words[0]).name)

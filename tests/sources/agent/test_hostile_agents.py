@@ -6,6 +6,7 @@ import asyncio
 import struct
 import sys
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +15,9 @@ from mediasync.errors import MediasyncError, Reason
 from mediasync.sources.agent import session, wire
 from mediasync.sources.agent.connection import AgentConnection, NamedFolders
 from mediasync.sources.agent.wire import Answer, frame
-from mediasync.sources.base import FileRead, ReadStatus, ScanRequest, WantedFile
+from mediasync.sources.base import DoomedFile, FileRead, Partial, ReadStatus, ScanRequest, WantedFile
 from mediasync.sources.process import ChildLauncher
-from tests.fixtures.sources import Collector, read, scan
+from tests.fixtures.sources import Collector, batches_of, read, scan
 
 # Takes the program as the loader would, and the first frame; prints its first argument, and its second once it was asked
 # something. The number that was drawn for the connection is put in.
@@ -161,6 +162,159 @@ async def test_i7_a_read_that_lies_is_refused(answer: bytes) -> None:
         return [outcome async for outcome in connection.read(batches(), Collector().open)]
 
     await fails(outcomes())
+
+
+def resumed(offset: int) -> bytes:
+    return frame(Answer.BEGIN, b"\1" + ENTRY.pack(5, 1, 1, 1) + struct.pack(">Q", offset))
+
+
+@pytest.mark.parametrize("offset", [1, 4, 5, 6, (1 << 64) - 1])
+@pytest.mark.parametrize("partial", [None, Partial(3, bytes(32)), Partial(9, bytes(32))])
+async def test_a_rest_that_was_not_asked_for_is_refused(offset: int, partial: Partial | None) -> None:
+    connection = await connect(MARKER + READY, resumed(offset) + b"12345" + END)
+    await fails(read(connection, [replace(WANTED, partial=partial)]))
+
+
+async def test_a_rest_is_never_longer_than_what_is_missing() -> None:
+    sinks = Collector()
+    connection = await connect(MARKER + READY, resumed(3) + b"45" + END)
+    (outcome,) = await read(connection, [replace(WANTED, partial=Partial(3, bytes(32)))], sinks)
+    assert outcome.status is ReadStatus.OK
+    assert (sinks.offsets, sinks.files) == ({WANTED.path: 3}, {WANTED.path: b"45"})
+    await connection.close()
+
+
+def hashed(verdict: int = 0, flags: int = 1, size: int = 5, rest: bytes = text(b"") + bytes(32)) -> bytes:
+    entry = ENTRY.pack(size, 1, 1, 1) if flags else b""
+    return frame(Answer.HASHED, bytes([verdict, flags]) + entry + rest)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(hashed(rest=text(b"")), id="a good verdict without a hash"),
+        pytest.param(hashed(rest=text(b"") + bytes(31)), id="a short hash"),
+        pytest.param(hashed(rest=text(b"") + bytes(33)), id="a long hash"),
+        pytest.param(hashed(2), id="a hash of a changed file"),
+        pytest.param(hashed(1, rest=text(b"")), id="an unsettled file"),
+        pytest.param(hashed(9, rest=text(b"")), id="an unknown verdict"),
+        pytest.param(hashed(flags=0), id="a hash of nothing"),
+        pytest.param(hashed(size=6), id="the hash of a file of another size"),
+        pytest.param(hashed(size=1 << 63), id="a size beyond all disks"),
+        pytest.param(hashed() + hashed(), id="more hashes than were asked for"),
+        pytest.param(BEGIN + b"12345" + END, id="a file in place of its hash"),
+        pytest.param(frame(Answer.DELETED, b"\0" + text(b"")), id="a deletion that nobody asked for"),
+    ],
+)
+async def test_i7_hashes_that_lie_are_refused(answer: bytes) -> None:
+    connection = await connect(MARKER + READY, answer)
+    more = asyncio.Event()
+
+    async def batches() -> AsyncIterator[list[WantedFile]]:
+        yield [WANTED]
+        await more.wait()
+
+    async def outcomes() -> list[object]:
+        return [outcome async for outcome in connection.hash_files(batches())]
+
+    await fails(outcomes())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(frame(Answer.DELETED, b"\4" + text(b"")), id="an unknown outcome"),
+        pytest.param(frame(Answer.DELETED, b"\0"), id="a cut frame"),
+        pytest.param(frame(Answer.DELETED, b"\0" + text(b"") + b"x"), id="a frame with more in it"),
+        pytest.param(frame(Answer.DELETED, b"\0" + text(b"")) * 2, id="more deletions than were asked for"),
+        pytest.param(hashed(), id="a hash that nobody asked for"),
+    ],
+)
+async def test_i3_deletions_that_lie_are_refused(answer: bytes) -> None:
+    connection = await connect(MARKER + READY, answer)
+    more = asyncio.Event()
+
+    async def files() -> AsyncIterator[list[DoomedFile]]:
+        yield [DoomedFile(b"a/x.txt", 5, 1, 1, bytes(32))]
+        await more.wait()
+
+    async def outcomes() -> list[object]:
+        return [outcome async for outcome in connection.delete_unchanged(files())]
+
+    await fails(outcomes())
+
+
+def moved(*paths: bytes) -> bytes:
+    return frame(Answer.MOVED, struct.pack(">I", len(paths)) + b"".join(map(text, paths)))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(moved(b"../etc"), id="a directory that leads out"),
+        pytest.param(moved(b"/etc"), id="an absolute one"),
+        pytest.param(moved(b"a/b\0c"), id="one with NUL"),
+        pytest.param(moved(b"a/" + b"n" * 256), id="an endless name"),
+        pytest.param(moved(b"b"), id="one outside of the folder"),
+        pytest.param(moved(b"ab"), id="one beside the folder"),
+        pytest.param(moved(b""), id="the root, which was not asked for"),
+        pytest.param(moved(b"a") + frame(Answer.MOVED, b"\xff\xff\xff\xff"), id="four thousand million"),
+        pytest.param(SCANNED, id="the end of a scan"),
+    ],
+)
+async def test_i7_a_watch_that_lies_is_refused(answer: bytes) -> None:
+    connection = await connect(MARKER + READY, answer)
+
+    async def outcomes() -> list[object]:
+        return [paths async for paths in connection.watch(ScanRequest(b"a"))]
+
+    await fails(outcomes())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(directory(b"b"), id="a directory outside of the folder"),
+        pytest.param(directory(b""), id="the root"),
+        pytest.param(frame(Answer.GONE, text(b"b")), id="the end of one outside"),
+        pytest.param(frame(Answer.GONE, text(b"a/b")), id="the end of one that was not known"),
+        pytest.param(frame(Answer.GONE, text(b"a/../b")), id="the end of one that leads out"),
+        pytest.param(frame(Answer.FILTERED, b"\1" + bytes(8) + text(b"a/..")), id="something left out that leads out"),
+        pytest.param(frame(Answer.FILTERED, b"\0" + bytes(8) + text(b"a/x")), id="an unknown reason"),
+        pytest.param(frame(Answer.FILTERED, b"\1" + b"\xff" * 8 + text(b"a/x")), id="a size beyond all disks"),
+        pytest.param(frame(Answer.FILTERED, b"\1" + bytes(8) + text(b"")), id="nothing left out"),
+        pytest.param(frame(Answer.UNREADABLE_DIRECTORY, text(b"b") + text(b"")), id="one that cannot be read outside"),
+    ],
+)
+async def test_i7_a_scan_of_a_folder_that_lies_is_refused(answer: bytes) -> None:
+    connection = await connect(MARKER + READY, answer)
+    await fails(scan(connection, b"a", 1, {b"a": 1}, quick=True))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(frame(Answer.FREE, bytes(15)), id="a cut frame"),
+        pytest.param(frame(Answer.FREE, b"\xff" * 16 + bytes(4)), id="a disk beyond all disks"),
+        pytest.param(frame(Answer.NAMES, bytes(4)), id="names"),
+    ],
+)
+async def test_surroundings_that_lie_are_refused(answer: bytes) -> None:
+    connection = await connect(MARKER + READY, answer)
+    await fails(connection.surroundings())
+
+
+async def test_a_pace_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "LINE_SECONDS", 0.2)
+
+    class Slow:
+        def took(self, count: int) -> float:
+            return 0.8 if count == 5 else 0.0
+
+    connection = await connect(MARKER + READY, BEGIN + b"12345" + END)
+    outcomes = [outcome async for outcome in connection.read(batches_of([WANTED]), Collector().open, pace=Slow())]
+    assert [outcome.status for outcome in outcomes] == [ReadStatus.OK]
+    await connection.close()
 
 
 async def test_a_file_is_never_longer_than_was_asked_for() -> None:
