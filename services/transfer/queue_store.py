@@ -46,7 +46,7 @@ class QueueStore:
         return await self._database.read(lambda connection: connection.execute(statement).scalar_one_or_none() or "")
 
     async def processing_tasks(self, limit: int, after: int) -> list[ProcessingTask]:
-        """The oldest tasks with a key above `after`."""
+        """The oldest tasks with a key above `after`; those of adoptions after all others."""
 
         def work(connection: sa.Connection) -> list[ProcessingTask]:
             table, origins, libraries = schema.processing, schema.origins, schema.libraries
@@ -55,7 +55,7 @@ class QueueStore:
                 .join(origins, origins.c.key == table.c.origin)
                 .join(libraries, libraries.c.key == origins.c.library)
                 .where(table.c.key > after)
-                .order_by(table.c.key)
+                .order_by(table.c.background, table.c.key)
                 .limit(limit)
             )
             return [
