@@ -1,40 +1,77 @@
-"""A source that is reached over SSH, with the agent at its far side."""
+"""A source that is reached over SSH, by one of several engines.
+
+With the engine `auto` the agent is tried first; the POSIX tools where there is no Python; SFTP where no command may be run, or
+the tools are not there. That is found out on one SSH connection, and remembered for the source's next ones.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import HostKey, HostKeyTrust, SourceSpec
+from mediasync.model import Engine, HostKey, HostKeyTrust, SourceSpec, SshConnection
 from mediasync.profiles import PROFILES
-from mediasync.sources import hostkeys, shell, ssh_errors
+from mediasync.sources import hostkeys, shell, shell_posix, ssh_errors
 from mediasync.sources.agent.connection import AgentConnection, NamedFolders
-from mediasync.sources.channel import Launched, Receiver, Window
+from mediasync.sources.base import Connection
+from mediasync.sources.channel import Window
+from mediasync.sources.posix.connection import PosixConnection
 from mediasync.sources.secrets import secrets_of
-from mediasync.sources.ssh_login import Gate, Login, Target
+from mediasync.sources.ssh_line import SshLauncher, SshLine
+from mediasync.sources.ssh_login import Gate, Target
 
-PACKET_BYTES = 128 * 1024
-SESSION_SECONDS = 30.0  # some servers run accounting and mounts before they let a session begin
-EOF_SECONDS = 5.0
+
+@dataclass(frozen=True)
+class Attempt:
+    """What an engine is opened with."""
+
+    line: SshLine
+    roots: tuple[bytes, ...]
+    folders: NamedFolders
+
+
+async def _agent(attempt: Attempt) -> Connection:
+    launcher = SshLauncher(attempt.line, shell.agent_command())
+    return await AgentConnection.open(launcher, attempt.roots, "ssh", attempt.folders)
+
+
+async def _posix(attempt: Attempt) -> Connection:
+    launcher = SshLauncher(attempt.line, shell_posix.posix_command())
+    return await PosixConnection.open(launcher, attempt.roots, "ssh", attempt.folders)
+
+
+Opener = Callable[[Attempt], Awaitable[Connection]]
+
+OPENERS: Mapping[Engine, Opener] = {Engine.AGENT: _agent, Engine.POSIX: _posix}
+"""The engines that a host with an SSH server can have."""
+
+_NEXT: Mapping[tuple[Engine, Reason], Engine] = {
+    (Engine.AGENT, Reason.SOURCE_WITHOUT_PYTHON): Engine.POSIX,
+    (Engine.AGENT, Reason.SOURCE_PROTOCOL): Engine.SFTP,
+    (Engine.POSIX, Reason.ENGINE_CANNOT): Engine.SFTP,
+    (Engine.POSIX, Reason.SOURCE_PROTOCOL): Engine.SFTP,
+}
+"""What `auto` tries after an engine that failed for a reason."""
 
 
 class SshSource:
     """Files on a host with an SSH server. Implements `mediasync.sources.base.Source`."""
 
     def __init__(self, spec: SourceSpec, home: Path, window: Window, folders: Sequence[bytes] = ()) -> None:
+        assert isinstance(spec.connection, SshConnection)
         self._spec = spec
+        self._reached_by = spec.connection
         self._gate = Gate(home, PROFILES[spec.type], lambda: secrets_of(spec))
         self._window = window
         self._folders = NamedFolders(folders)
+        self._engine: Engine | None = None if spec.engine is Engine.AUTO else spec.engine
 
-    async def connect(self) -> AgentConnection:
-        """Logs in and starts the agent. Raises MediasyncError; nothing is left open then."""
+    async def connect(self) -> Connection:
+        """Logs in and starts an engine. Raises MediasyncError; nothing is left open then."""
         roots = (self._spec.root,) if self._spec.root else PROFILES[self._spec.type].roots
         if not roots:
             raise MediasyncError(
@@ -42,9 +79,48 @@ class SshSource:
                 f"{self._spec.label} says no folder to sync from",
                 "Add the path to the source, such as ssh://host/path/to/outputs.",
             )
-        target = await self._gate.resolve(self._spec.connection)
-        launcher = SshLauncher(self._gate, target, self._window)
-        return await AgentConnection.open(launcher, roots, "ssh", self._folders)
+        target = await self._gate.resolve(self._reached_by)
+        attempt = Attempt(SshLine(self._gate, target, self._window), roots, self._folders)
+        if self._engine is not None:
+            return await self._opener(self._engine)(attempt)
+        return await self._find(attempt)
+
+    def _opener(self, engine: Engine) -> Opener:
+        if engine not in OPENERS:
+            raise MediasyncError(
+                Reason.ENGINE_CANNOT,
+                f"{self._spec.label} is reached over SSH, where there is no engine {engine}",
+                f"Set engine to one of auto, {', '.join(OPENERS)}.",
+            )
+        return OPENERS[engine]
+
+    async def _find(self, attempt: Attempt) -> Connection:
+        """Tries one engine after the other, on one line."""
+        first: MediasyncError | None = None
+        engine: Engine | None = Engine.AGENT
+        try:
+            while engine is not None:
+                attempt.line.kept = True
+                try:
+                    connection = await self._opener(engine)(attempt)
+                except MediasyncError as error:
+                    following = _NEXT.get((engine, error.reason))
+                    if following is None and first is None:
+                        raise
+                    # What is no better than the first engine's trouble is not told instead of it, but for what a person has to see to.
+                    if following is None and error.reason not in (Reason.SOURCE_PROTOCOL, Reason.ENGINE_CANNOT):
+                        raise
+                    first, engine = first or error, following
+                else:
+                    self._engine = engine
+                    attempt.line.kept = False
+                    return connection
+            assert first is not None
+            raise first
+        except BaseException:
+            attempt.line.kept = False
+            await attempt.line.close()
+            raise
 
     async def host_key(self) -> HostKey:
         """Asks for the host's key without logging in."""
@@ -71,138 +147,5 @@ class SshSource:
         return target.keys.remember(target.host, key)
 
     async def _ask(self) -> tuple[Target, asyncssh.SSHKey]:
-        target = await self._gate.resolve(self._spec.connection)
+        target = await self._gate.resolve(self._reached_by)
         return target, await self._gate.ask_host_key(target)
-
-
-class SshLauncher:
-    """Starts the agent's loader in a session of its own SSH connection."""
-
-    def __init__(self, gate: Gate, target: Target, window: Window) -> None:
-        self._gate = gate
-        self._target = target
-        self._window = window
-
-    @property
-    def place(self) -> str:
-        """The far side, for messages."""
-        return self._target.place
-
-    async def launch(self, receiver: Receiver) -> Launched:
-        """Logs in and runs the one command of `mediasync.sources.shell`."""
-        login = await self._gate.log_in(self._target)
-        try:
-            window_bytes = await self._window()
-        except BaseException:
-            await login.close()
-            raise
-        began = time.perf_counter()
-        session = _Session(receiver, self.place)
-        try:
-            async with asyncio.timeout(SESSION_SECONDS):
-                await login.connection.create_session(
-                    lambda: session,
-                    shell.agent_command(),
-                    encoding=None,
-                    env=None,
-                    send_env=None,
-                    request_pty=False,
-                    window=window_bytes,
-                    max_pktsize=PACKET_BYTES,
-                )
-        except (asyncssh.Error, OSError) as error:
-            await login.close()
-            reason = error.reason if isinstance(error, asyncssh.ChannelOpenError) else str(error) or "it did not answer"
-            raise MediasyncError(
-                Reason.SOURCE_PROTOCOL,
-                f"{self.place} lets us log in, but run no command: {ssh_errors.printable(reason)}",
-                "Log in as a user with a shell.",
-            ) from error
-        except BaseException:
-            await login.close()
-            raise
-        # The channel was confirmed after one round trip, the command after another; neither had to wait for a program to start. The
-        # shorter counts: servers delay one or the other for reasons of their own.
-        started = time.perf_counter()
-        return Launched(SshChannel(login, session), min(session.opened - began, started - session.opened), window_bytes)
-
-
-class _Session(asyncssh.SSHClientSession[bytes]):
-    """Passes on what arrives, in the callback that brought it."""
-
-    def __init__(self, receiver: Receiver, place: str) -> None:
-        self._receiver = receiver
-        self._place = place
-        self._may_write = asyncio.Event()
-        self._may_write.set()
-        self._exit_status: int | None = None
-        self._give_up: asyncio.TimerHandle | None = None
-        self.channel: asyncssh.SSHClientChannel[bytes] | None = None
-        self.opened = 0.0
-
-    def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
-        self.channel = chan
-        self.opened = time.perf_counter()
-
-    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        if datatype is None:
-            self._receiver.data_received(data)
-        else:
-            self._receiver.noise_received(data)
-
-    def eof_received(self) -> bool:
-        # Nothing more can come. The exit status usually follows; a server that keeps the channel open instead is not waited for.
-        if self.channel is not None:
-            self._give_up = asyncio.get_running_loop().call_later(EOF_SECONDS, self.channel.close)
-        return True
-
-    def exit_status_received(self, status: int) -> None:
-        self._exit_status = status
-
-    def pause_writing(self) -> None:
-        self._may_write.clear()
-
-    def resume_writing(self) -> None:
-        self._may_write.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._give_up is not None:
-            self._give_up.cancel()
-        self._may_write.set()
-        self._receiver.channel_closed(self._exit_status, ssh_errors.line_lost(exc, self._place))
-
-    async def drained(self) -> None:
-        await self._may_write.wait()
-
-
-class SshChannel:
-    """A session's streams, and the connection that carries them."""
-
-    def __init__(self, login: Login, session: _Session) -> None:
-        assert session.channel is not None
-        self._login = login
-        self._session = session
-        self._channel = session.channel
-
-    def write(self, data: bytes) -> None:
-        """Sends to the program's stdin."""
-        with contextlib.suppress(BrokenPipeError):  # closed: `channel_closed` tells
-            self._channel.write(data)
-
-    async def drain(self) -> None:
-        """Returns once what was written is mostly on its way."""
-        await self._session.drained()
-
-    def pause_reading(self) -> None:
-        """Lets at most a window's worth arrive."""
-        self._channel.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Takes everything again."""
-        self._channel.resume_reading()
-
-    async def close(self) -> None:
-        """Ends the session and the connection."""
-        # Not close(), which would wait for what was not read yet.
-        self._channel.abort()
-        await self._login.close()

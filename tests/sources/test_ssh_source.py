@@ -428,7 +428,7 @@ async def test_a_server_that_runs_no_commands_is_said(home: Path, ssh_servers: A
 async def test_a_server_that_ends_its_output_and_stays_is_not_waited_for(
     home: Path, ssh_servers: AsyncsshServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mediasync.sources.ssh.EOF_SECONDS", 0.2)
+    monkeypatch.setattr("mediasync.sources.ssh_line.EOF_SECONDS", 0.2)
     leave = asyncio.Event()
 
     async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:

@@ -1,0 +1,102 @@
+"""What the shell answers about one file: a line, its bytes, a trailer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mediasync.paths import display
+from mediasync.sources.base import DeleteStatus, Pace, ReadStatus, WantedFile
+from mediasync.sources.posix import wire
+from mediasync.sources.posix.stream import Stream
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The first line about a file. `status` is None where its bytes follow, from `offset`."""
+
+    status: ReadStatus | None
+    before: wire.Seen | None = None
+    offset: int = 0
+    message: str = ""
+    deleted: DeleteStatus | None = None
+
+
+@dataclass(frozen=True)
+class Trailer:
+    """What came after a file's bytes. `count` is how many there were, at most as many as were expected; `exact` if just so many."""
+
+    count: int
+    exact: bool
+    failed: bool
+    after: wire.Seen | None
+
+
+async def read_answer(stream: Stream) -> Answer:
+    """Reads the first line about a file."""
+    line = await stream.line()
+    letter, _, rest = line.partition(b" ")
+    if letter == b"O":
+        offset, _, fields = rest.partition(b" ")
+        return Answer(None, wire.seen(fields), wire.size(offset))
+    if letter == b"C":
+        before = wire.seen(rest) if rest else None
+        return Answer(ReadStatus.CHANGED, before if before is not None and before.kind == "f" else None, deleted=DeleteStatus.CHANGED)
+    if letter == b"V":
+        return Answer(ReadStatus.VANISHED, deleted=DeleteStatus.VANISHED)
+    if letter == b"U":
+        message = display(rest[:200]) or "it cannot be opened or read"
+        return Answer(ReadStatus.UNREADABLE, message=message, deleted=DeleteStatus.REFUSED)
+    if letter == b"R":
+        return Answer(None, message=display(rest[:200]) or "it cannot be removed", deleted=DeleteStatus.REFUSED)
+    if letter == b"D":
+        return Answer(None, deleted=DeleteStatus.DELETED)
+    raise wire.broken(f"an answer that is none: {line[:100]!r}")
+
+
+def checked(answer: Answer, wanted: WantedFile) -> wire.Seen:
+    """The look at a file whose bytes follow; it has to be the one that was asked for."""
+    before = answer.before
+    if before is None or (before.size_bytes, before.mtime_ns, before.inode) != (wanted.size_bytes, wanted.mtime_ns, wanted.inode):
+        raise wire.broken("another file than was asked for")
+    return before
+
+
+async def read_bytes(stream: Stream, expected: int, take: Callable[[bytes], object], pace: Pace | None = None) -> Trailer:
+    """Reads a file's bytes up to the trailer, wherever it comes; hands on at most `expected` of them."""
+    nonce = stream.nonce
+    total = 0
+    held = b""  # may be the beginning of the trailer
+    while True:
+        data = held + await stream.some()
+        at = data.find(nonce)
+        if at >= 0:
+            stream.put_back(data[at + len(nonce) :])
+            data = data[:at]
+        else:
+            data, held = data[: 1 - len(nonce)], data[1 - len(nonce) :]
+        passed = data[: max(0, expected - total)]
+        total += len(data)
+        if passed:
+            take(passed)
+            delay = pace.took(len(passed)) if pace is not None else 0.0
+            if delay > 0:
+                await asyncio.sleep(delay)
+        if at >= 0:
+            break
+    words = (await stream.line()).split(b" ", 2)
+    if len(words) != 3 or words[0]:
+        raise wire.broken("a trailer that is none")
+    after = wire.seen(words[2]) if words[2] else None
+    return Trailer(min(total, expected), total == expected, words[1] != b"0", after)
+
+
+def verdict(before: wire.Seen, trailer: Trailer, wanted: WantedFile) -> tuple[ReadStatus, wire.Seen, str]:
+    """What became of a file whose bytes came."""
+    after = trailer.after
+    if after is not None and before.same(after):
+        if trailer.exact and not trailer.failed:
+            return ReadStatus.OK, after, ""
+        return ReadStatus.UNREADABLE, after, "it could not be read to its end"
+    return ReadStatus.CHANGED, after or before, ""
