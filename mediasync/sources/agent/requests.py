@@ -11,7 +11,7 @@ from mediasync.sources.agent.wire import MAX_FRAME, VERSION, Request, frame
 from mediasync.sources.base import DoomedFile, ScanRequest, WantedFile
 from mediasync.sources.selection import Rule, Selection
 
-MAX_REQUEST = 256 * 1024
+MAX_REQUEST = 64 * 1024  # so that a slow line is seen to move
 
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")

@@ -133,6 +133,8 @@ class Session:
         """Waits until what was sent is mostly on its way."""
         if self._channel is not None:
             await self._channel.drain()
+            # A line that takes what we send is not dead.
+            self._heard = self._moved = time.monotonic()
 
     def pause(self) -> None:
         """Lets the far side wait: whoever takes the answers lags. Each has its `resume`."""

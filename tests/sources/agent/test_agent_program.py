@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import hashlib
 import os
+import select
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -374,3 +377,30 @@ async def test_a_file_that_was_written_this_instant_is_looked_at_twice(tmp_path:
         (outcome,) = await read(connection, [want(found.files[f"{number}.png".encode()])])
         assert outcome.status is ReadStatus.OK
     await connection.close()
+
+
+# The second thread
+
+
+def test_it_says_that_it_lives_while_it_waits_for_a_disk_but_not_in_a_files_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "ALIVE_SECONDS", 0.01)
+    theirs, stdout = os.pipe()
+    output = frames.Output(stdout)
+    output.busy = True
+    thread = threading.Thread(target=output.say_alive)
+    thread.start()
+    alive = wire.frame(wire.Answer.ALIVE, b"")
+    assert os.read(theirs, len(alive)) == alive
+    with output.lock:
+        output.raw = True
+        os.set_blocking(theirs, False)
+        with contextlib.suppress(BlockingIOError):
+            os.read(theirs, 1 << 16)
+    # As long as it would take for several.
+    assert select.select([theirs], [], [], 0.1)[0] == []
+    output.raw = False
+    assert select.select([theirs], [], [], 20)[0] == [theirs]
+    os.close(theirs)
+    thread.join(20)
+    assert not thread.is_alive()
+    os.close(stdout)

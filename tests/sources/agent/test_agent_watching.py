@@ -204,3 +204,19 @@ def test_the_pause_between_rounds_follows_their_cost(start: Callable[..., Watch]
     assert watch.watcher.pause(0.0) == watching.ROUND_SECONDS
     assert watch.watcher.pause(0.02) == pytest.approx(2.0)
     assert watch.watcher.pause(60.0) == watching.LONGEST_SECONDS
+
+
+def test_a_tree_that_is_moved_into_a_known_ones_place_is_watched_in_full(
+    start: Callable[..., Watch], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(watching, "NET_SECONDS", 1000.0)
+    watch = start("", "a", "a/b")
+    if watch.watcher.inotify.fd < 0:
+        pytest.skip("no inotify here")
+    (tmp_path / "new" / "b").mkdir(parents=True)
+    (watch.root / "a").rename(tmp_path / "old")
+    watch.until(b"")
+    (tmp_path / "new").rename(watch.root / "a")
+    watch.until(b"", b"a", b"a/b")
+    (watch.root / "a" / "b" / "x.txt").touch()
+    watch.until(b"a/b")

@@ -91,7 +91,8 @@ class Agent:
                 self.output.busy = kind != WATCH
                 self.answer(kind, fields)
                 self.output.flush()
-                self.output.busy = False
+                # What is known comes before what is asked, and may take long on a slow line.
+                self.output.busy = kind == KNOWN
         except GoneError:
             return 0
         except RefusedError as refused:

@@ -226,11 +226,12 @@ class Scanner:
                             else:
                                 directories.append((name, place))
                             continue
+                    lowered = name.lower()
                     if (
                         name.startswith(prefixes)
-                        or name.lower().endswith(suffixes)
+                        or lowered.endswith(suffixes)
                         or name in skipped
-                        or (narrow and selection.name_reason(prefix + name, name))
+                        or (narrow and selection.narrow_reason(prefix + name, lowered))
                     ):
                         if explain:
                             reason = selection.name_reason(prefix + name, name)

@@ -24,6 +24,8 @@ class Selecting:
         self.limits = bool(self.min_size or self.max_size or self.min_age or self.max_age)
         self.folder = None
         self.above_included = self.above_excluded = ()
+        # Where nothing is taken back, any rule that matches decides: one expression for all of them.
+        self.any_included, self.any_excluded = self.joined(self.included), self.joined(self.excluded)
 
     @staticmethod
     def rules(fields):
@@ -33,9 +35,18 @@ class Selecting:
         for _ in range(fields.number(U32)):
             flags = fields.byte()
             expression = fields.take(fields.number(U32))
-            result.append((bool(flags & NEGATED), bool(flags & FOLDERS_ONLY), re.compile(expression, re.DOTALL).fullmatch))
+            result.append((bool(flags & NEGATED), bool(flags & FOLDERS_ONLY), re.compile(expression, re.DOTALL)))
         # The last that matches decides.
         return result[::-1]
+
+    @staticmethod
+    def joined(rules):
+        if not rules or any(negated for negated, _, _ in rules):
+            return None
+        import re
+
+        expressions = [expression.pattern for _, folders_only, expression in rules if not folders_only]
+        return re.compile(b"|".join([b"(?:%s)" % expression for expression in expressions]) or b"(?!)", re.DOTALL)
 
     @staticmethod
     def above(rules, folder):
@@ -44,7 +55,7 @@ class Selecting:
         while folder:
             folders.append(folder)
             folder = folder.rpartition(b"/")[0]
-        return [any(fullmatch(folder) for folder in folders) for _, _, fullmatch in rules]
+        return [any(expression.fullmatch(folder) for folder in folders) for _, _, expression in rules]
 
     def enter(self, folder):
         """What is asked about next is in `folder`."""
@@ -55,10 +66,15 @@ class Selecting:
 
     @staticmethod
     def matches(rules, above, path, is_folder):
-        for (negated, folders_only, fullmatch), higher in zip(rules, above):
-            if higher or ((is_folder or not folders_only) and fullmatch(path)):
+        for (negated, folders_only, expression), higher in zip(rules, above):
+            if higher or ((is_folder or not folders_only) and expression.fullmatch(path)):
                 return not negated
         return False
+
+    def matches_file(self, rules, above, joined, path):
+        if joined is None:
+            return self.matches(rules, above, path, False)
+        return any(above) or joined.fullmatch(path)
 
     def folder_reason(self, path, name):
         """Why a folder of the entered one is not looked into; 0 if it is."""
@@ -67,9 +83,8 @@ class Selecting:
         if name in self.names:
             return FOREIGN
         # One that a later pattern may take something back from has to be looked into.
-        if self.excluded and not any(rule[0] for rule in self.excluded):
-            if self.matches(self.excluded, self.above_excluded, path, True):
-                return EXCLUDED
+        if self.any_excluded is not None and self.matches(self.excluded, self.above_excluded, path, True):
+            return EXCLUDED
         return 0
 
     def name_reason(self, path, name):
@@ -81,11 +96,15 @@ class Selecting:
             return TEMPORARY
         if name in self.names:
             return FOREIGN
+        return self.narrow_reason(path, lowered)
+
+    def narrow_reason(self, path, lowered):
+        """The part of it that is none of the three tables."""
         if self.extensions and not lowered.endswith(self.extensions):
             return EXTENSION
-        if self.excluded and self.matches(self.excluded, self.above_excluded, path, False):
+        if self.excluded and self.matches_file(self.excluded, self.above_excluded, self.any_excluded, path):
             return EXCLUDED
-        if self.included and not self.matches(self.included, self.above_included, path, False):
+        if self.included and not self.matches_file(self.included, self.above_included, self.any_included, path):
             return NOT_INCLUDED
         return 0
 

@@ -264,7 +264,12 @@ class Watcher:
                 os.close(fd)
             for name in names:
                 under = path + b"/" + name if path else name
-                if under not in self.looks and not self.selection.folder_reason(under, name):
+                if self.selection.folder_reason(under, name):
+                    continue
+                old, new = self.looks.get(under), self.look(under)
+                if old is None or new is None or old[:2] != new[:2]:
+                    # Another one of that name, with other ones in it.
+                    self.inotify.forget(under)
                     self.begin(under)
                     self.moved.add(under)
                     waiting.append(under)
