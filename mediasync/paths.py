@@ -16,6 +16,8 @@ def display(path: bytes) -> str:
     """`path` for people: UTF-8 where it is, anything undecodable, control or bidirectional as an escape, so that no name
     can fake a line of output or move a cursor. Not reversible, never to be opened."""
     text = path.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 

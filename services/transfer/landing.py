@@ -71,7 +71,7 @@ class Lander:
             nothing: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
             nothing.set_result(None)
             return Landing(staged, nothing)
-        return Landing(staged, asyncio.ensure_future(self._run(self._prepare, staged)))
+        return Landing(staged, asyncio.get_running_loop().run_in_executor(self._executor, self._prepare, staged))
 
     async def land(self, begun: Sequence[Landing]) -> list[LandedFile | Problem]:
         """Lands a group; one outcome each, in order. A problem is of that file alone, and its staged copy is gone.

@@ -268,7 +268,8 @@ def _memory(raw: sqlite3.Connection, origin: Origin, path: bytes) -> Memory:
     landed = dict(
         raw.execute(
             "SELECT path, sha256 FROM library_files WHERE library = ?1 AND path IN (?2, ?3) UNION ALL"
-            " SELECT path, sha256 FROM library_files WHERE library = ?1 AND wanted_path = ?2",
+            # Left to itself, the planner reads the whole library.
+            " SELECT path, sha256 FROM library_files INDEXED BY library_files_wanted_path WHERE library = ?1 AND wanted_path = ?2",
             (library.key, path, own.library_path if own else path),
         ).fetchall()
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+from functools import lru_cache
 
 from mediasync import convert
 from mediasync.ids import event_id
@@ -11,6 +12,7 @@ from mediasync.v1 import media_ingest_pb2, types_pb2
 from services.transfer.entities import LandedFile, LibraryId
 from services.transfer.pipeline.messages import facts_to_pb
 from services.transfer.pipeline.stage import MediaFacts
+from services.transfer.sidecars import extension_of
 
 
 def file_synced(sync_id: str, library: LibraryId, source_label: str, landed: LandedFile) -> bytes:
@@ -55,6 +57,12 @@ def _file_record(library: LibraryId, landed: LandedFile) -> media_ingest_pb2.Fil
         size_bytes=landed.entry.size_bytes,
         digest=types_pb2.Digest(algorithm=types_pb2.DIGEST_ALGORITHM_SHA256, value=landed.sha256),
         modify_time=convert.timestamp_ns(landed.entry.mtime_ns),
-        media_type=mimetypes.guess_type(display(landed.library_path))[0] or "application/octet-stream",
+        media_type=_media_type(extension_of(landed.library_path)),
         incomplete=landed.incomplete,
     )
+
+
+@lru_cache(maxsize=256)
+def _media_type(extension: bytes) -> str:
+    """What files of an extension are; guessed once each, because every file that comes is told of."""
+    return mimetypes.guess_type("file" + display(extension))[0] or "application/octet-stream"

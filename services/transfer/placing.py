@@ -137,8 +137,8 @@ class Placer:
             return _landed(staged, there, LandingKind.REMEMBERED)
         if gone and not self._options.restore:
             return _landed(staged, gone[0], LandingKind.CULLED)
-        if wanted in self._rewritten:
-            if row is not None and memory.landed.get(row.library_path) == row.sha256 and self._holds(row.library_path, row.sha256):
+        if row is not None and memory.landed.get(row.library_path) == row.sha256 and wanted in self._rewritten:
+            if self._holds(row.library_path, row.sha256):
                 return Placement(staged, row.library_path, LandingKind.REPLACED)
         elif self._options.duplicates is not Duplicates.KEEP and staged.entry.size_bytes and not is_sidecar(wanted):
             duplicate = self._duplicate(staged)

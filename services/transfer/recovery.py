@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from services.transfer.landing_store import LandingStore
 from services.transfer.library import OWN_FOLDER, library_error, sync_folder
 from services.transfer.naming import candidate_paths
 from services.transfer.renames import rename_without_replacing
+from services.transfer.replaced import remove_old
 
 TORN = OWN_FOLDER + b"/torn"
 # Some file systems keep times to two seconds.
@@ -64,6 +66,7 @@ async def recover(library: LibraryId, store: LandingStore, executor: Executor) -
             await run(sync_file_system, library.root)
             for item in unflushed:
                 await flushes.end(library, item)
+        await run(remove_old, library.root, time.time())
     except OSError as error:
         raise library_error(error, library.root) from error
     return finished

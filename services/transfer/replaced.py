@@ -36,6 +36,9 @@ def set_aside(root: bytes, path: bytes) -> None:
     now = time.time_ns()
     day = datetime.fromtimestamp(now / 1e9, UTC).strftime(_DAY).encode()
     source = os.path.join(root, path)
+    if not os.path.lexists(os.path.join(root, REPLACED, day)):
+        # Here too, for a sync that watches for months.
+        remove_old(root, now / 1e9)
     for candidate in candidate_paths(path, now):
         aside = os.path.join(root, REPLACED, day, candidate)
         os.makedirs(os.path.dirname(aside), exist_ok=True)

@@ -29,6 +29,7 @@ from services.transfer.folder_sync import FolderSync
 from services.transfer.landing_store import LandingStore
 from services.transfer.library import check_folder, library_error, read_marker, write_marker
 from services.transfer.manifest_store import ManifestStore
+from services.transfer.modes import Modes
 from services.transfer.notices import Notice
 from services.transfer.parts import Parts
 from services.transfer.pool import ConnectionPools
@@ -237,6 +238,8 @@ class TransferWorker:
     ) -> SyncSummary:
         """One attempt at one unit; with `options.watch` it goes on until it is cancelled. Waits for another sync of the same folder into
         the same library. With `only_failed_of` only what failed in that run is taken. Raises MediasyncError."""
+        # Before anything else: what cannot be applied to any file is a mistake of the whole sync.
+        Modes.of(spec.options)
         async with self._library(spec.dest_path) as library:
             origin = await self._manifest.origin(spec.source.key, spec.source.label, library)
         await self._queues.begin_run(sync_id, context.trace_parent())
