@@ -171,9 +171,8 @@ async def measure(options: argparse.Namespace) -> None:
         finally:
             server.stop()
     kind = subprocess.run(["stat", "-f", "-c", "%T", str(source)], capture_output=True, text=True, check=True).stdout.strip()
-    print(
-        f"{files:,} files in {options.directories:,} folders on {kind}, {options.rounds} rounds; {os.cpu_count()} cores, {platform.machine()}"
-    )
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
+    print(f"{files:,} files in {options.directories:,} folders on {kind}, {options.rounds} rounds; {machine}")
     peer = statistics.median(seconds["rsync -a"])
     for name, times in seconds.items():
         median = statistics.median(times)
