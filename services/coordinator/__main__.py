@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from mediasync.errors import Reason
 from mediasync.reporting import ProgressReporter
 from mediasync.runtime.service import Service, run_service
 from mediasync.storage.database import Database
 from mediasync.v1 import coordinator_pb2_grpc
-from services.coordinator.configured import configured_sources
+from services.coordinator.configured import ConfiguredWatches, configured_sources
 from services.coordinator.holding import SupervisorHold
 from services.coordinator.jobs import Endings, Jobs
 from services.coordinator.patience import Patience
@@ -17,6 +19,7 @@ from services.coordinator.reporting import REPORTER
 from services.coordinator.schema import MIGRATIONS
 from services.coordinator.servicer import CoordinatorServicer
 from services.coordinator.sources import Sources
+from services.coordinator.standing import StandingWatches
 from services.coordinator.store import Store
 from services.coordinator.watch import Watches
 from services.coordinator.workflow import WorkflowEngine
@@ -46,7 +49,11 @@ async def wire(service: Service) -> None:
     service.spawn(engine.maintain(), "maintenance of jobs")
 
     watches = Watches(store, endings, peers, service.draining)
-    servicer = CoordinatorServicer(Jobs(store, engine, hold), Sources(store, configured_sources), watches, peers, store)
+    jobs = Jobs(store, engine, hold)
+    if os.environ.get("MEDIASYNC_LISTEN"):
+        # Under `mediasync up`; services that live for the length of a command watch nothing.
+        service.spawn(StandingWatches(store, jobs, ConfiguredWatches().sources).run(), "standing watches")
+    servicer = CoordinatorServicer(jobs, Sources(store, configured_sources), watches, peers, store)
     service.add(coordinator_pb2_grpc.add_CoordinatorServicer_to_server, servicer, "mediasync.v1.Coordinator")
     for channel, full_name, relayed, who in (
         ("catalog", "mediasync.v1.Catalog", everything, "the catalog"),

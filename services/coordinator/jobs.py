@@ -75,13 +75,14 @@ class Jobs:
         # Or the one that was asked first might take effect last.
         self._changing = asyncio.Lock()
 
-    async def start(self, request: Request, spec: SyncSpec, trace: Mapping[str, str]) -> Job:
-        """Accepts a sync and sets it going. `trace` is the trace it belongs to, as it travels between processes.
+    async def start(self, request: Request, spec: SyncSpec, trace: Mapping[str, str], *, standing: tuple[str, str] | None = None) -> Job:
+        """Accepts a sync and sets it going. `trace` is the trace it belongs to, as it travels between processes; `standing` the source that
+        it watches for the configuration's sake, and the digest of what is configured.
 
         The job is durable before it is begun: killed in between, the coordinator begins it when it is started again.
         """
         job = Job(new_job_id(), new_sync_id(), JobState.PENDING, spec, create_time=time.time())
-        accepted, first = await self._store.accept(request, job, trace)
+        accepted, first = await self._store.accept(request, job, trace, standing)
         return await self._begin(accepted, first)
 
     async def retry(self, request: Request, job_or_sync_id: str, trace: Mapping[str, str]) -> Job:

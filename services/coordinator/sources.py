@@ -79,7 +79,8 @@ class Sources:
             source=named.source,
             dest_path=spec.dest_path or named.dest_path,
             folders=spec.folders or named.folders,
-            options=spec.options if options_given else named.options,
+            # To watch is what `mediasync up` does with a source that says so; a sync that is asked for by its name ends.
+            options=spec.options if options_given else dataclasses.replace(named.options, watch=False),
         )
 
     async def fill_source(self, source: SourceSpec) -> SourceSpec:

@@ -37,7 +37,7 @@ from mediasync.paths import display
 from mediasync.runtime import crash
 from mediasync.v1 import types_pb2
 from services.coordinator.patience import Patience
-from services.coordinator.store import Unit
+from services.coordinator.rows import Unit
 from services.coordinator.terms import Activity, Peers, Processed, Reports, Scanned, Terms, Watcher
 
 logger = logging.getLogger(__name__)

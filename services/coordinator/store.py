@@ -7,7 +7,6 @@ reads what an older one wrote. A request id is stored in the transaction of its 
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +16,23 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from mediasync import convert
-from mediasync.convert.jobs import activity_from_pb, activity_to_pb
+from mediasync.convert.jobs import activity_to_pb
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import Job, JobActivity, JobState, SyncSpec, SyncSummary
 from mediasync.storage.database import Database
 from mediasync.v1 import types_pb2
+from services.coordinator.rows import (
+    Unit,
+    decode_job,
+    decode_spec,
+    decode_units,
+    encode_job,
+    encode_spec,
+    encode_summary,
+    encode_units,
+    job_of,
+    job_row,
+)
 from services.coordinator.schema import jobs as _jobs
 from services.coordinator.schema import requests as _requests
 from services.coordinator.schema import sources as _sources
@@ -42,17 +53,10 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Unit:
-    """A folder that a job did not, or not wholly, bring: all that is left of it, or only the files that failed in the run `failed_of`."""
-
-    folder: bytes
-    failed_of: str = ""
-
-
-@dataclass(frozen=True)
 class StoredJob:
     """A job, with what only the coordinator needs: the trace it belongs to, whether it was asked to stop, how often it was paused or
-    resumed, the units that it is restricted to, and, once it has ended, those that are left. None are all that there are.
+    resumed, the units that it is restricted to, and, once it has ended, those that are left (None are all that there are), and whether
+    it watches for the configuration's sake.
     """
 
     job: Job
@@ -61,6 +65,7 @@ class StoredJob:
     pause_changes: int = 0
     scope: tuple[Unit, ...] | None = None
     remains: tuple[Unit, ...] | None = None
+    standing: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,15 +92,22 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def accept(self, request: Request, job: Job, trace: Mapping[str, str]) -> tuple[Job, bool]:
-        """Takes `job`, once for each request id. Returns the job as it was first accepted, and whether that was now."""
+    async def accept(
+        self, request: Request, job: Job, trace: Mapping[str, str], standing: tuple[str, str] | None = None
+    ) -> tuple[Job, bool]:
+        """Takes `job`, once for each request id. Returns the job as it was first accepted, and whether that was now. `standing` are name
+        and digest of a standing watch, which is this job's from now on."""
 
         def effect(connection: sa.Connection) -> bytes:
             _insert(connection, job, trace, None)
-            return _encode_job(job)
+            if standing is not None:
+                name, digest = standing
+                connection.execute(_standing.delete().where(_standing.c.name == name))
+                connection.execute(_standing.insert().values(name=name, digest=digest, job_id=job.job_id))
+            return encode_job(job)
 
         answer, first = await self._once(request, effect)
-        return _decode_job(answer), first
+        return decode_job(answer), first
 
     async def accept_retry(self, request: Request, job_or_sync_id: str, new: Job, trace: Mapping[str, str]) -> tuple[Job, bool]:
         """Takes a job for what another one left, once for each request id; `new` gets its spec and limit from that. Returns it as it was
@@ -110,10 +122,10 @@ class Store:
                 raise MediasyncError(Reason.NOTHING_FAILED, f"{former.job_id} has taken every file that there was; nothing is left of it")
             job = replace(new, spec=former.spec, retry_of=former.job_id, limit_mbps=former.limit_mbps)
             _insert(connection, job, trace, stored.remains)
-            return _encode_job(job)
+            return encode_job(job)
 
         answer, first = await self._once(request, effect)
-        return _decode_job(answer), first
+        return decode_job(answer), first
 
     async def job(self, job_or_sync_id: str) -> StoredJob:
         """A job by either of its ids. Raises JOB_NOT_FOUND."""
@@ -127,7 +139,7 @@ class Store:
         if states:
             query = query.where(_jobs.c.state.in_([state.value for state in states]))
         rows = await self._database.read(lambda connection: connection.execute(query).all())
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     async def unfinished(self) -> list[str]:
         """Ids of the jobs that have not ended, oldest first."""
@@ -145,10 +157,10 @@ class Store:
                 .where(_jobs.c.job_id == stored.job.job_id, _jobs.c.cancel_time == 0, _jobs.c.state.in_(_ACTIVE))
                 .values(cancel_time=time.time())
             )
-            return _encode_job(stored.job)
+            return encode_job(stored.job)
 
         answer, _ = await self._once(request, effect)
-        return _decode_job(answer)
+        return decode_job(answer)
 
     async def request_pause(self, request: Request, job_or_sync_id: str, *, paused: bool) -> Job:
         """Notes that a job is to be held, or to go on. Returns it as it is with that. Raises JOB_NOT_FOUND, JOB_ENDED."""
@@ -160,10 +172,10 @@ class Store:
                 job = replace(job, state=JobState.PAUSED if paused else going, activities=())
                 values = {"state": job.state.value, "pause_changes": _jobs.c.pause_changes + 1, "activities": b""}
                 connection.execute(_jobs.update().where(_jobs.c.job_id == job.job_id).values(values))
-            return _encode_job(job)
+            return encode_job(job)
 
         answer, _ = await self._once(request, effect)
-        return _decode_job(answer)
+        return decode_job(answer)
 
     async def request_limit(self, request: Request, job_or_sync_id: str, megabits: float | None) -> Job:
         """Notes how fast a job may be. Returns it as it is with that. Raises JOB_NOT_FOUND, JOB_ENDED."""
@@ -171,10 +183,10 @@ class Store:
         def effect(connection: sa.Connection) -> bytes:
             job = replace(_find_active(connection, job_or_sync_id), limit_mbps=megabits)
             connection.execute(_jobs.update().where(_jobs.c.job_id == job.job_id).values(limit_mbps=megabits))
-            return _encode_job(job)
+            return encode_job(job)
 
         answer, _ = await self._once(request, effect)
-        return _decode_job(answer)
+        return decode_job(answer)
 
     async def start(self, job_id: str) -> bool:
         """Marks a job as begun. Returns whether it was so before: then this is a recovery."""
@@ -199,7 +211,7 @@ class Store:
 
     async def advance(self, job_id: str, summary: SyncSummary) -> None:
         """Keeps what an active job has done so far."""
-        await self._change_active(job_id, {"summary": _encode_summary(summary)})
+        await self._change_active(job_id, {"summary": encode_summary(summary)})
 
     async def finish(self, ended: Job, remains: Sequence[Unit] | None) -> None:
         """Ends a job; `remains` are the units that a retry would take, None for all that there are. One that has ended already stays as it
@@ -209,9 +221,9 @@ class Store:
             {
                 "state": ended.state.value,
                 "end_time": ended.end_time,
-                "summary": _encode_summary(ended.summary),
+                "summary": encode_summary(ended.summary),
                 "problem": convert.problem_to_pb(ended.problem).SerializeToString() if ended.problem else None,
-                "remains": _encode_units(remains),
+                "remains": encode_units(remains),
                 "activities": b"",
             },
         )
@@ -220,15 +232,6 @@ class Store:
         """The jobs that watch sources for the configuration's sake, by name."""
         rows = await self._database.read(lambda connection: connection.execute(_standing.select().order_by(_standing.c.name)).all())
         return [StandingWatch(row.name, row.digest, row.job_id) for row in rows]
-
-    async def keep_standing_watch(self, watch: StandingWatch) -> None:
-        """Remembers which job watches a source."""
-
-        def work(connection: sa.Connection) -> None:
-            connection.execute(_standing.delete().where(_standing.c.name == watch.name))
-            connection.execute(_standing.insert().values(name=watch.name, digest=watch.digest, job_id=watch.job_id))
-
-        await self._database.write(work)
 
     async def drop_standing_watch(self, name: str) -> None:
         """Forgets which job watches a source."""
@@ -241,18 +244,18 @@ class Store:
         def effect(connection: sa.Connection) -> bytes:
             if connection.execute(_sources.select().where(_sources.c.name == source.name)).first():
                 raise MediasyncError(Reason.SOURCE_EXISTS, f"there is a source {source.name!r} already")
-            spec = _encode_spec(source.spec)
+            spec = encode_spec(source.spec)
             connection.execute(_sources.insert().values(name=source.name, spec=spec, create_time=source.create_time))
             return json.dumps({"name": source.name, "spec": spec.hex(), "create_time": source.create_time}).encode()
 
         answer, _ = await self._once(request, effect)
         fields = json.loads(answer)
-        return StoredSource(fields["name"], _decode_spec(bytes.fromhex(fields["spec"])), fields["create_time"])
+        return StoredSource(fields["name"], decode_spec(bytes.fromhex(fields["spec"])), fields["create_time"])
 
     async def sources(self) -> list[StoredSource]:
         """The named sources that clients added, by name. There are as many as a person cared to name."""
         rows = await self._database.read(lambda connection: connection.execute(_sources.select().order_by(_sources.c.name)).all())
-        return [StoredSource(row.name, _decode_spec(row.spec), row.create_time) for row in rows]
+        return [StoredSource(row.name, decode_spec(row.spec), row.create_time) for row in rows]
 
     async def delete_source(self, request: Request, name: str, missing: MediasyncError) -> None:
         """Forgets a named source. Raises `missing` if there is none of that name."""
@@ -314,8 +317,15 @@ def _find_job(connection: sa.Connection, job_or_sync_id: str) -> StoredJob:
     row = connection.execute(_jobs.select().where(either)).first()
     if row is None:
         raise MediasyncError(Reason.JOB_NOT_FOUND, f"there is no job {job_or_sync_id[:100]!r}")
+    standing = connection.execute(_standing.select().where(_standing.c.job_id == row.job_id)).first() is not None
     return StoredJob(
-        _job(row), json.loads(row.trace), row.cancel_time > 0, row.pause_changes, _decode_units(row.scope), _decode_units(row.remains)
+        job_of(row),
+        json.loads(row.trace),
+        row.cancel_time > 0,
+        row.pause_changes,
+        decode_units(row.scope),
+        decode_units(row.remains),
+        standing,
     )
 
 
@@ -327,70 +337,5 @@ def _find_active(connection: sa.Connection, job_or_sync_id: str) -> Job:
 
 
 def _insert(connection: sa.Connection, job: Job, trace: Mapping[str, str], scope: Sequence[Unit] | None) -> None:
-    values = {**_job_row(job), "trace": json.dumps(dict(trace)), "cancel_time": 0.0, "scope": _encode_units(scope)}
+    values = {**job_row(job), "trace": json.dumps(dict(trace)), "cancel_time": 0.0, "scope": encode_units(scope)}
     connection.execute(_jobs.insert().values(values))
-
-
-def _job_row(job: Job) -> dict[str, object]:
-    return {
-        "job_id": job.job_id,
-        "sync_id": job.sync_id,
-        "state": job.state.value,
-        "spec": _encode_spec(job.spec),
-        "create_time": job.create_time,
-        "start_time": job.start_time,
-        "end_time": job.end_time,
-        "summary": _encode_summary(job.summary),
-        "problem": None,
-        "retry_of": job.retry_of,
-        "limit_mbps": job.limit_mbps,
-    }
-
-
-def _job(row: sa.Row[tuple[object, ...]]) -> Job:
-    return Job(
-        job_id=row.job_id,
-        sync_id=row.sync_id,
-        state=JobState(row.state),
-        spec=_decode_spec(row.spec),
-        create_time=row.create_time,
-        start_time=row.start_time,
-        end_time=row.end_time,
-        summary=convert.summary_from_pb(types_pb2.SyncSummary.FromString(row.summary)),
-        problem=convert.problem_from_pb(types_pb2.Problem.FromString(row.problem)) if row.problem is not None else None,
-        retry_of=row.retry_of,
-        limit_mbps=row.limit_mbps,
-        activities=tuple(activity_from_pb(activity) for activity in types_pb2.Job.FromString(row.activities).activities),
-    )
-
-
-def _encode_units(units: Sequence[Unit] | None) -> str | None:
-    if units is None:
-        return None
-    return json.dumps([[base64.b64encode(unit.folder).decode("ascii"), unit.failed_of] for unit in units])
-
-
-def _decode_units(text: str | None) -> tuple[Unit, ...] | None:
-    if text is None:
-        return None
-    return tuple(Unit(base64.b64decode(folder), failed_of) for folder, failed_of in json.loads(text))
-
-
-def _encode_job(job: Job) -> bytes:
-    return convert.job_to_pb(job).SerializeToString()
-
-
-def _decode_job(data: bytes) -> Job:
-    return convert.job_from_pb(types_pb2.Job.FromString(data))
-
-
-def _encode_spec(spec: SyncSpec) -> bytes:
-    return convert.spec_to_pb(spec).SerializeToString()
-
-
-def _decode_spec(data: bytes) -> SyncSpec:
-    return convert.spec_from_pb(types_pb2.SyncSpec.FromString(data))
-
-
-def _encode_summary(summary: SyncSummary) -> bytes:
-    return convert.summary_to_pb(summary).SerializeToString()

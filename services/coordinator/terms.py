@@ -9,7 +9,7 @@ from typing import Protocol
 
 from mediasync.model import Job, Problem, ProgressStatus, SyncSpec, SyncSummary
 from services.coordinator.pausing import Pausing
-from services.coordinator.store import Unit
+from services.coordinator.rows import Unit
 
 
 @dataclass(frozen=True)

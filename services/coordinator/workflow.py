@@ -23,10 +23,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,17 +34,18 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSPortableJSONSerializer, SetWorkflowID, StepReservation
 from dbos import error as dbos_error
 from dbos._utils import INTERNAL_QUEUE_NAME
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import Job, ProgressStatus
-from mediasync.runtime import crash, propagation
+from mediasync.runtime import crash
 from mediasync.runtime.context import bound
 from services.coordinator.jobs import Endings, Hold
 from services.coordinator.patience import Patience
 from services.coordinator.reporting import JobReports
+from services.coordinator.rows import Unit
+from services.coordinator.run import Run, joined
 from services.coordinator.steps import (
     Json,
     Outcome,
@@ -59,7 +58,7 @@ from services.coordinator.steps import (
     settled,
     total,
 )
-from services.coordinator.store import Store, StoredJob, Unit
+from services.coordinator.store import Store, StoredJob
 from services.coordinator.terms import Peers, Terms
 from services.coordinator.watch_notes import WatchNotes
 from services.coordinator.workflow_store import forget_recoveries, wal_engine
@@ -95,17 +94,6 @@ ReporterFactory = Callable[[str], Any]
 """Makes the async context manager that gives the `Reporter` of a sync id."""
 
 
-@dataclass
-class _Run:
-    """A job that is under way in this process."""
-
-    task: asyncio.Task[Any]
-    terms: Terms = field(default_factory=Terms)
-    sync_id: str = ""
-    reports: JobReports | None = None
-    notes: WatchNotes | None = None
-
-
 class WorkflowEngine:
     """See `jobs.Engine`. One a process: DBOS is a singleton. `open` it on the event loop that is to run the jobs."""
 
@@ -126,7 +114,7 @@ class WorkflowEngine:
         self._hold = hold
         self._endings = endings
         self._patience = patience or Patience()
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, Run] = {}
         self._sqlalchemy: sa.Engine | None = None
         self._workflow: Any = None
 
@@ -217,9 +205,9 @@ class WorkflowEngine:
                 # The worker that comes back is told with the call.
                 logger.warning("the transfer worker could not be told of the limit: %s", error, extra={"reason": error.reason.value})
 
-    async def _hold_or_not(self, job_id: str, run: _Run) -> None:
-        """Services that live for the length of a command need not stay for a job that is paused."""
-        if run.terms.pausing.paused:
+    async def _hold_or_not(self, job_id: str, run: Run) -> None:
+        """Services that live for the length of a command need not stay for a job that is paused, or that watches under `mediasync up`."""
+        if run.terms.pausing.paused or run.standing:
             self._hold.end(job_id)
         else:
             await self._hold.begin(job_id)
@@ -258,19 +246,19 @@ class WorkflowEngine:
         """The body of the workflow. Whatever is in here and not in a step may run again, and does no harm when it does."""
         task = asyncio.current_task()
         assert task is not None
-        run = self._runs[job_id] = _Run(task)
+        run = self._runs[job_id] = Run(task)
         survived = asyncio.get_running_loop().call_later(SURVIVED_SECONDS, self._survived, job_id)
         try:
             recovered = await self._store.start(job_id)
             stored = await self._store.job(job_id)
             if stored.cancel_requested:
                 run.terms.stop.set()
-                run.sync_id = stored.job.sync_id
+            run.sync_id, run.standing = stored.job.sync_id, stored.standing
             run.terms.limit_mbps, run.terms.scope, run.terms.recovered = stored.job.limit_mbps, stored.scope, recovered
             run.terms.pausing.move(stored.pause_changes)
             await self._hold_or_not(job_id, run)
             await self.look(job_id)
-            with _joined(stored.trace), bound(stored.job.sync_id):
+            with joined(stored.trace), bound(stored.job.sync_id):
                 await self._sync(stored.job, run)
         finally:
             survived.cancel()
@@ -286,7 +274,7 @@ class WorkflowEngine:
         except sa.exc.SQLAlchemyError as error:
             logger.warning("the recoveries of job %s cannot be forgotten: %s", job_id, error)
 
-    async def _sync(self, job: Job, run: _Run) -> None:
+    async def _sync(self, job: Job, run: Run) -> None:
         recovered = run.terms.recovered
         attributes: dict[str, str | bool] = {"job.id": job.job_id, "source": job.spec.source.label, "recovered": recovered}
         logger.info("%s the sync of %s", "Going on with" if recovered else "Beginning", job.spec.source.label, extra={"job_id": job.job_id})
@@ -397,16 +385,6 @@ async def _step(name: str, work: Callable[[], Any]) -> Outcome:
         return outcome.to_json()
 
     return Outcome.from_json(await DBOS.run_step_async({"name": name}, body))
-
-
-@contextmanager
-def _joined(carrier: Mapping[str, str]) -> Iterator[None]:
-    """Everything inside belongs to the trace of the one who asked for the job, also after a recovery."""
-    token = otel_context.attach(propagation.extract(carrier.items()))
-    try:
-        yield
-    finally:
-        otel_context.detach(token)
 
 
 def _as_problem(error: Exception) -> MediasyncError:
