@@ -94,6 +94,8 @@ class Configuration:
     ingest: IngestSettings = field(default_factory=IngestSettings)
     file: Path | None = None
     settings: tuple[Setting, ...] = ()
+    bandwidth_limit_total_mbps: float = 0.0
+    bandwidth_timetable_total: tuple[str, ...] = ()
     secrets: Mapping[str, Secrets] = field(default_factory=dict, repr=False)
 
     @property
@@ -154,6 +156,8 @@ class _Resolver:
             ingest=self._ingest(),
             file=self._file,
             settings=tuple(self._settings),
+            bandwidth_limit_total_mbps=sync.bandwidth_limit_total_mbps or 0.0,
+            bandwidth_timetable_total=sync.bandwidth_timetable_total or (),
             secrets=self._secrets,
         )
 

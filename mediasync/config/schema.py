@@ -165,6 +165,8 @@ class SyncSection(Options):
     source: Connection | None = None
     destination: Destination | None = None
     folders: f.Folders | None = None
+    bandwidth_limit_total_mbps: f.Megabits | None = None
+    bandwidth_timetable_total: f.Timetable | None = None
 
 
 class CoordinatorSection(Section):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from mediasync.config import load
 from mediasync.runtime.channels import rpc_errors
 from mediasync.runtime.service import Service, run_service
 from mediasync.sources.factory import open_source
 from mediasync.storage.database import Database
 from mediasync.v1 import events_pb2, events_pb2_grpc, media_ingest_pb2, transfer_pb2_grpc
+from services.transfer.bandwidth import Limits
 from services.transfer.notices import Notice
 from services.transfer.outbox import OutboxPublisher
 from services.transfer.pipeline.worker import PipelineWorker
@@ -35,6 +37,7 @@ async def wire(service: Service) -> None:
         service.home.path,
         lambda spec: open_source(spec, home=service.home.path),
         receivers=Receivers(service.home.path),
+        limits=_limits(),
     )
     service.on_stop(worker.close)
     pipeline = PipelineWorker(processes=_PIPELINE_PROCESSES)
@@ -54,6 +57,11 @@ async def wire(service: Service) -> None:
     service.spawn(queues.forget_old_runs(), "retention")
     servicer = TransferServicer(worker, queues, service.channel("progress"), settled)
     service.add(transfer_pb2_grpc.add_TransferServicer_to_server, servicer, "mediasync.v1.Transfer")
+
+
+def _limits() -> Limits:
+    configuration = load()
+    return Limits(configuration.bandwidth_limit_total_mbps, configuration.bandwidth_timetable_total)
 
 
 if __name__ == "__main__":

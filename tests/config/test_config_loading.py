@@ -404,3 +404,10 @@ def test_a_secret_file_that_holds_no_secret_is_a_mistake(refused: Refused, tmp_p
 
 def test_a_secret_file_that_is_a_folder_is_a_mistake(refused: Refused, tmp_path: Path) -> None:
     assert "is not a regular file" in refused(f"ingest: {{connection_string_file: {tmp_path}}}").message
+
+
+def test_a_limit_for_all_syncs_together_stands_below_sync(configured: Configured) -> None:
+    found = configured("sync: {bandwidth_limit_total_mbps: 50, bandwidth_timetable_total: 08:00-18:00 20mbit}")
+    assert (found.bandwidth_limit_total_mbps, found.bandwidth_timetable_total) == (50.0, ("08:00-18:00 20mbit",))
+    assert found.not_yet == ()
+    assert configured("media_base: /media").bandwidth_limit_total_mbps == 0.0
