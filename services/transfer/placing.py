@@ -18,7 +18,7 @@ from mediasync.model import Duplicates, Problem, SyncOptions
 from mediasync.paths import MAX_NAME_BYTES, check_relative, display
 from services.transfer.duplicates import Copies
 from services.transfer.entities import LandedFile, LandingKind, LibraryId, Memory, Remembered, StagedFile
-from services.transfer.hashing import sha256_of
+from services.transfer.hashing import holds, sha256_of
 from services.transfer.library import OWN_FOLDER, file_error, library_error
 from services.transfer.naming import PLAIN, candidate_paths, mark_of, marked
 from services.transfer.portable import ECRYPTFS_NAME_BYTES, REFUSED, portable_path
@@ -184,11 +184,10 @@ class Placer:
             if path in self._taken:
                 continue
             try:
-                status = os.lstat(self._absolute(path))
+                os.lstat(self._absolute(path))
             except FileNotFoundError:
                 return Placement(staged, path, kind)
-            same_size = stat.S_ISREG(status.st_mode) and status.st_size == entry.size_bytes
-            if same_size and sha256_of(self._absolute(path)) == staged.sha256:
+            if holds(self._absolute(path), entry.size_bytes, staged.sha256):
                 return _landed(staged, path, LandingKind.KNOWN)
         raise AssertionError("candidate_paths never ends")
 
