@@ -20,7 +20,10 @@ from mediasync.sources.agent.connection import AgentConnection, NamedFolders
 from mediasync.sources.base import Connection
 from mediasync.sources.channel import Window
 from mediasync.sources.posix.connection import PosixConnection
+from mediasync.sources.rsync.connection import RsyncConnection
 from mediasync.sources.secrets import secrets_of
+from mediasync.sources.sftp.connection import SftpConnection
+from mediasync.sources.sftp.sightings import Sightings
 from mediasync.sources.ssh_line import SshLauncher, SshLine
 from mediasync.sources.ssh_login import Gate, Target
 
@@ -32,6 +35,9 @@ class Attempt:
     line: SshLine
     roots: tuple[bytes, ...]
     folders: NamedFolders
+    home: Path
+    compress: bool
+    sightings: Sightings
 
 
 async def _agent(attempt: Attempt) -> Connection:
@@ -44,9 +50,17 @@ async def _posix(attempt: Attempt) -> Connection:
     return await PosixConnection.open(launcher, attempt.roots, "ssh", attempt.folders)
 
 
+async def _sftp(attempt: Attempt) -> Connection:
+    return await SftpConnection.open(attempt.line, attempt.roots, attempt.folders, attempt.sightings)
+
+
+async def _rsync(attempt: Attempt) -> Connection:
+    return await RsyncConnection.open(attempt.line, attempt.roots, attempt.folders, attempt.home, attempt.compress)
+
+
 Opener = Callable[[Attempt], Awaitable[Connection]]
 
-OPENERS: Mapping[Engine, Opener] = {Engine.AGENT: _agent, Engine.POSIX: _posix}
+OPENERS: Mapping[Engine, Opener] = {Engine.AGENT: _agent, Engine.POSIX: _posix, Engine.SFTP: _sftp, Engine.RSYNC: _rsync}
 """The engines that a host with an SSH server can have."""
 
 _NEXT: Mapping[tuple[Engine, Reason], Engine] = {
@@ -66,8 +80,10 @@ class SshSource:
         self._spec = spec
         self._reached_by = spec.connection
         self._gate = Gate(home, PROFILES[spec.type], lambda: secrets_of(spec))
+        self._home = home
         self._window = window
         self._folders = NamedFolders(folders)
+        self._sightings = Sightings()
         self._engine: Engine | None = None if spec.engine is Engine.AUTO else spec.engine
 
     async def connect(self) -> Connection:
@@ -80,7 +96,8 @@ class SshSource:
                 "Add the path to the source, such as ssh://host/path/to/outputs.",
             )
         target = await self._gate.resolve(self._reached_by)
-        attempt = Attempt(SshLine(self._gate, target, self._window), roots, self._folders)
+        line = SshLine(self._gate, target, self._window)
+        attempt = Attempt(line, roots, self._folders, self._home, self._spec.compress, self._sightings)
         if self._engine is not None:
             return await self._opener(self._engine)(attempt)
         return await self._find(attempt)

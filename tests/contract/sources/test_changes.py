@@ -139,6 +139,7 @@ async def test_an_exact_scan_of_a_moved_directory_too_large_for_one_record_is_co
     assert len({entry.path for piece in pieces for entry in piece.files}) == 1501
 
 
+@needs(Can.CTIME)
 async def test_many_known_directories_can_be_told(far: FarSide, connection: Connection, tmp_path: Path) -> None:
     far.put("a/x.txt")
     since, known = await _base(far, connection, tmp_path)
