@@ -17,7 +17,7 @@ async def _base(far: FarSide, connection: Connection, tmp_path: Path) -> tuple[i
     return clock_tick(tmp_path, newest), found.known
 
 
-@needs(Can.QUICK)
+@needs(Can.QUICK, Can.FINE_TIMES)
 async def test_nothing_is_said_of_what_did_not_move(far: FarSide, connection: Connection, tmp_path: Path) -> None:
     far.put("a/x.txt")
     far.put("a/b/y.txt")
@@ -27,7 +27,7 @@ async def test_nothing_is_said_of_what_did_not_move(far: FarSide, connection: Co
     assert found.finished.files_seen == 0
 
 
-@needs(Can.QUICK)
+@needs(Can.QUICK, Can.FINE_TIMES)
 async def test_a_directory_that_moved_is_reported_in_full_and_so_is_what_is_new_in_it(
     far: FarSide, connection: Connection, tmp_path: Path
 ) -> None:
@@ -96,3 +96,18 @@ async def test_an_engine_that_looks_at_everything_finds_what_is_new(far: FarSide
     since, known = await _base(far, connection, tmp_path)
     far.put("a/new/new.txt")
     assert b"a/new/new.txt" in (await scan(connection, b"", since, known, quick=True)).files
+
+
+@needs(Can.QUICK)
+@lacks(Can.FINE_TIMES)
+async def test_what_moved_in_the_second_before_is_reported_where_times_are_whole_seconds(
+    far: FarSide, connection: Connection, tmp_path: Path
+) -> None:
+    far.put("a/x.txt")
+    far.put("b/y.txt")
+    os.utime(far.root / "a", (1e9, 1e9))
+    since, known = await _base(far, connection, tmp_path)
+    far.put("b/new.txt")
+    found = await scan(connection, b"", since, known, quick=True)
+    assert b"a" not in found.directories
+    assert {b"b/y.txt", b"b/new.txt"} <= set(found.files)
