@@ -58,6 +58,7 @@ class Reason(enum.StrEnum):
     LIBRARY_RESERVE = "LIBRARY_RESERVE"
     LIBRARY_IN_DATA_FOLDER = "LIBRARY_IN_DATA_FOLDER"
     LIBRARY_IO = "LIBRARY_IO"
+    LIBRARY_BUSY = "LIBRARY_BUSY"
     # One file.
     FILE_UNREADABLE = "FILE_UNREADABLE"
     FILE_NAME_UNSAFE = "FILE_NAME_UNSAFE"
@@ -148,6 +149,7 @@ CATALOG: Mapping[Reason, CatalogEntry] = {
     ),
     Reason.LIBRARY_IN_DATA_FOLDER: CatalogEntry("INVALID_ARGUMENT", _LIBRARY, "Choose a destination outside the data folder."),
     Reason.LIBRARY_IO: CatalogEntry("FAILED_PRECONDITION", _LIBRARY, "Check the disk or the network mount."),
+    Reason.LIBRARY_BUSY: CatalogEntry("FAILED_PRECONDITION", _LIBRARY, "Wait for its end, or stop it: it goes on where it was."),
     Reason.FILE_UNREADABLE: CatalogEntry("FAILED_PRECONDITION", _FILE, "Make it readable for the login user at the source."),
     Reason.FILE_NAME_UNSAFE: CatalogEntry("FAILED_PRECONDITION", _FILE, "Rename it at the source."),
     Reason.FILE_NAME_NOT_POSSIBLE: CatalogEntry(

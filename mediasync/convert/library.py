@@ -76,9 +76,7 @@ def library_progress_to_pb(progress: LibraryProgress) -> pb.LibraryProgress:
 
 def library_progress_from_pb(message: pb.LibraryProgress) -> LibraryProgress:
     """How far a verify or an adoption is."""
-    return LibraryProgress(
-        message.stage, message.files_done, message.files_total, message.bytes_done, message.bytes_total, message.resumed
-    )
+    return LibraryProgress(message.stage, message.files_done, message.files_total, message.bytes_done, message.bytes_total, message.resumed)
 
 
 def verify_request_to_pb(library_path: str, options: VerifyOptions) -> pb.VerifyLibraryRequest:
@@ -96,9 +94,7 @@ def verify_request_to_pb(library_path: str, options: VerifyOptions) -> pb.Verify
 
 def verify_options_from_pb(message: pb.VerifyLibraryRequest) -> VerifyOptions:
     """What a verify looks at."""
-    return VerifyOptions(
-        message.below.raw, message.deep, to_unix_ns(message.since), message.restart, message.accept, message.findings_only
-    )
+    return VerifyOptions(message.below.raw, message.deep, to_unix_ns(message.since), message.restart, message.accept, message.findings_only)
 
 
 def verify_summary_to_pb(summary: VerifySummary) -> pb.VerifyLibraryDone:

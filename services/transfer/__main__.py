@@ -12,6 +12,7 @@ from mediasync.sources.factory import open_source
 from mediasync.storage.database import Database
 from mediasync.v1 import events_pb2, events_pb2_grpc, media_ingest_pb2, transfer_pb2_grpc
 from services.transfer.bandwidth import Limits
+from services.transfer.keeping import LibraryKeeper
 from services.transfer.notices import Notice
 from services.transfer.outbox import OutboxPublisher
 from services.transfer.pipeline.worker import PipelineWorker
@@ -55,7 +56,9 @@ async def wire(service: Service) -> None:
     service.spawn(processor.run(), "processing")
     service.spawn(publisher.run(), "outbox")
     service.spawn(queues.forget_old_runs(), "retention")
-    servicer = TransferServicer(worker, queues, service.channel("progress"), settled)
+    keeper = LibraryKeeper(database, service.home.path, worker.library, worker.committed, settled)
+    service.on_stop(keeper.close)
+    servicer = TransferServicer(worker, queues, service.channel("progress"), settled, keeper)
     service.add(transfer_pb2_grpc.add_TransferServicer_to_server, servicer, "mediasync.v1.Transfer")
 
 

@@ -51,6 +51,8 @@ class LandingKind(enum.Enum):
     """It is one that is rewritten, and took the place of the former version."""
     COPIED = "copied"
     """It is a sidecar, copied beside the picture that it belongs to."""
+    REPAIRED = "repaired"
+    """It took the place of a copy that the disk had lost bytes of, which was put aside."""
     KNOWN = "known"
     """The same bytes were there under the same name already; the staged copy was dropped."""
     REMEMBERED = "remembered"
@@ -66,7 +68,7 @@ class LandingKind(enum.Enum):
         return self in _VISIBLE
 
 
-_VISIBLE = frozenset({LandingKind.NEW, LandingKind.LINKED, LandingKind.REPLACED, LandingKind.COPIED})
+_VISIBLE = frozenset({LandingKind.NEW, LandingKind.LINKED, LandingKind.REPLACED, LandingKind.COPIED, LandingKind.REPAIRED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from services.transfer.library import file_error, library_error, read_marker
 from services.transfer.modes import Modes
 from services.transfer.placing import Placement, Placer
 from services.transfer.renames import rename_without_replacing
+from services.transfer.repairing import replace_corrupt
 from services.transfer.replaced import RewrittenNames, set_aside
 
 R = TypeVar("R")
@@ -86,7 +87,9 @@ class Lander:
         paths = [staged.entry.path for staged in group]
         memories = dict(zip(paths, await self._store.memories(self._unit, paths), strict=True))
         copies = Copies(self._library.root, await self._copies_on_record(group))
-        placer = Placer(self._library, self._options, self._rewritten, memories, copies, _discard)
+        landed_paths = [path for memory in memories.values() for path in memory.landed] if self._options.restore else []
+        corrupt = await self._store.corrupt(self._library, landed_paths) if landed_paths else {}
+        placer = Placer(self._library, self._options, self._rewritten, memories, copies, _discard, corrupt)
         tried: list[bytes] = []
         while waiting:
             now, later = self._first_of_each(group, waiting)
@@ -239,6 +242,8 @@ class Lander:
                     set_aside(self._library.root, item.path)
                     crash.point("transfer.after_aside")
                     os.rename(staged.staged_path, absolute)
+                elif item.kind is LandingKind.REPAIRED:
+                    replace_corrupt(self._library.root, item.path, staged)
                 else:
                     rename_without_replacing(staged.staged_path, absolute)
             except OSError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -145,9 +145,24 @@ class LandingStore:
             raw.executemany(_PUT_EVENT, [(unit.sync_id, events.get(id(file)) or event_of(file)) for file in fresh])
             raw.executemany(_PUT_TASK, [_task_row(unit, file) for file in fresh])
             _forget_landings(raw, library, [*tried, *(file.library_path for file in landed if file.kind.visible)])
+            culled = [(library.key, file.library_path) for file in landed if file.kind is LandingKind.CULLED]
+            raw.executemany("UPDATE library_files SET culled = 1 WHERE library = ? AND path = ?", culled)
             _count_landed(connection, unit, landed)
 
         await self._database.write(work)
+
+    async def corrupt(self, library: LibraryId, paths: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
+        """Those of some library paths at which a verify found a corrupt file that a source has: size and mtime of the corrupt one."""
+        asked = set(paths)
+        statement = (
+            "SELECT size_bytes, mtime_ns FROM library_findings WHERE library = ? AND path = ? AND kind = 'corrupt' AND origin IS NOT NULL"
+        )
+
+        def work(connection: sa.Connection) -> dict[bytes, tuple[int, int]]:
+            run = raw_connection(connection).execute
+            return {path: row for path in asked if (row := run(statement, (library.key, path)).fetchone()) is not None}
+
+        return await self._database.read(work)
 
     async def indexed(self, library: LibraryId, paths: Sequence[bytes]) -> dict[bytes, tuple[int, int, bytes]]:
         """Size, mtime and hash that are on record for library paths; paths of which there is none are left out."""

@@ -22,6 +22,7 @@ from services.transfer.hashing import holds, sha256_of
 from services.transfer.library import OWN_FOLDER, file_error, library_error
 from services.transfer.naming import PLAIN, candidate_paths, mark_of, marked
 from services.transfer.portable import ECRYPTFS_NAME_BYTES, REFUSED, portable_path
+from services.transfer.repairing import is_corrupt
 from services.transfer.replaced import RewrittenNames
 from services.transfer.sidecars import Companion, belongs, is_media, is_sidecar, marks_for, series_of
 
@@ -41,7 +42,8 @@ Outcome = Placement | LandedFile | Problem
 class Placer:
     """Places the files of one group, over as many rounds as it takes. `memories` are by source path.
 
-    `placed` is what this group has done so far: the next ones of the same stem go with it, and no name is given twice.
+    `corrupt` are library paths whose files have to be replaced, with the size and mtime of the corrupt copies. `placed` is what this group
+    has done so far: the next ones of the same stem go with it, and no name is given twice.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Placer:
         memories: Mapping[bytes, Memory],
         copies: Copies,
         discard: Callable[[StagedFile], None],
+        corrupt: Mapping[bytes, tuple[int, int]],
     ) -> None:
         self._library = library
         self._options = options
@@ -59,6 +62,7 @@ class Placer:
         self._memories = memories
         self._copies = copies
         self._discard = discard
+        self._corrupt = corrupt
         self._taken: set[bytes] = set()
         self._placed: dict[bytes, list[Companion]] = {}
         self._refused: dict[bytes, set[int]] = {}
@@ -134,6 +138,8 @@ class Placer:
         row = memory.row
         there, gone = self._brought(staged, memory)
         if there is not None:
+            if is_corrupt(self._absolute(there), self._corrupt.get(there), staged):
+                return Placement(staged, there, LandingKind.REPAIRED)
             return _landed(staged, there, LandingKind.REMEMBERED)
         if gone and not self._options.restore:
             return _landed(staged, gone[0], LandingKind.CULLED)

@@ -254,7 +254,10 @@ class FolderScan:
         """Makes files wanted whose copies the owner deleted from the library."""
         known = [*difference.unchanged, *difference.doubtful]
         rows = await self._parts.manifest.rows(self._parts.unit.origin, [entry.path for entry in known])
-        missing = await self._parts.run(missing_copies, self._parts.unit.origin.library.root, rows)
+        library = self._parts.unit.origin.library
+        missing = await self._parts.run(missing_copies, library.root, rows)
+        corrupt = await self._parts.landings.corrupt(library, [row.library_path for row in rows.values()])
+        missing |= {path for path, row in rows.items() if row.library_path in corrupt}
         if missing:
             difference.wanted[:] = sorted(
                 [*difference.wanted, *(entry for entry in known if entry.path in missing)], key=lambda entry: entry.path

@@ -15,7 +15,9 @@ from mediasync.errors import MediasyncError, Reason
 from mediasync.model import PreviewedFile, SyncSpec, SyncSummary
 from mediasync.reporting import ProgressReporter
 from mediasync.v1 import transfer_pb2 as pb
-from mediasync.v1 import transfer_pb2_grpc, types_pb2
+from mediasync.v1 import types_pb2
+from services.transfer.keeping import LibraryKeeper
+from services.transfer.library_servicer import LibraryServicer
 from services.transfer.notices import Notice
 from services.transfer.queue_store import QueueStore
 from services.transfer.tally import UnitTally
@@ -33,10 +35,13 @@ _PREVIEWS_AHEAD = 8
 E = TypeVar("E")
 
 
-class TransferServicer(transfer_pb2_grpc.TransferServicer):
-    """Serves a TransferWorker."""
+class TransferServicer(LibraryServicer):
+    """Serves a TransferWorker, and a LibraryKeeper."""
 
-    def __init__(self, worker: TransferWorker, queues: QueueStore, progress: grpc.aio.Channel, settled: Notice) -> None:
+    def __init__(
+        self, worker: TransferWorker, queues: QueueStore, progress: grpc.aio.Channel, settled: Notice, keeper: LibraryKeeper
+    ) -> None:
+        super().__init__(keeper)
         self._worker = worker
         self._queues = queues
         self._progress = progress

@@ -10,7 +10,7 @@ import shlex
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from mediasync.errors import MediasyncError, Reason
@@ -85,6 +85,11 @@ class TransferWorker:
         Raises MediasyncError with a reason LIBRARY_*."""
         async with self._library(dest_path) as library, self._staging(library):
             pass
+
+    def library(self, dest_path: str) -> AbstractAsyncContextManager[LibraryId]:
+        """The library, for one use by somebody else; one is made of a folder that never was one. Raises MediasyncError with a reason
+        LIBRARY_*."""
+        return self._library(dest_path)
 
     @asynccontextmanager
     async def _library(self, dest_path: str) -> AsyncIterator[LibraryId]:
