@@ -165,7 +165,7 @@ class Run:
         if self._far.connection.is_closed():
             return MediasyncError(Reason.CONNECTION_LOST, f"the connection to {place} broke")
         noise = ssh_errors.printable(self._tunnel.noise.decode("utf-8", "replace").strip()[:300])
-        if status in _NOT_THERE:
+        if self._tunnel.status in _NOT_THERE:
             return MediasyncError(
                 Reason.ENGINE_CANNOT,
                 f"rsync cannot be run at {place}" + (f": {noise}" if noise else ""),

@@ -21,7 +21,7 @@ _NOT_RUN = 126
 
 class Tunnel:
     """One session. `noise` is what the far side's shell said on its stderr, the beginning of it; `opened_seconds` how long the session
-    took to open, a round trip; 0 before it has."""
+    took to open, a round trip; 0 before it has; `status` what the program there ended with, None before it has."""
 
     def __init__(
         self, connection: asyncssh.SSHClientConnection, command: Callable[[Sequence[bytes]], bytes], window_bytes: int, pace: Pace | None
@@ -33,6 +33,7 @@ class Tunnel:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setblocking(False)
         self.noise = b""
+        self.status: int | None = None
         self.opened_seconds = 0.0
 
     async def serve(self) -> None:
@@ -64,6 +65,7 @@ class Tunnel:
             self.noise += str(error).encode("utf-8", "replace")
             status = _NOT_RUN if isinstance(error, asyncssh.ChannelOpenError) else LOST
         finally:
+            self.status = status
             session.close()
             if transport is not None:
                 transport.close()
