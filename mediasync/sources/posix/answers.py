@@ -55,11 +55,13 @@ async def read_answer(stream: Stream) -> Answer:
     raise wire.broken(f"an answer that is none: {line[:100]!r}")
 
 
-def checked(answer: Answer, wanted: WantedFile) -> wire.Seen:
-    """The look at a file whose bytes follow; it has to be the one that was asked for."""
+def checked(answer: Answer, wanted: WantedFile, offset: int = 0) -> wire.Seen:
+    """The look at a file whose bytes follow. It has to be the one that was asked for, from its beginning or from `offset`."""
     before = answer.before
     if before is None or (before.size_bytes, before.mtime_ns, before.inode) != (wanted.size_bytes, wanted.mtime_ns, wanted.inode):
         raise wire.broken("another file than was asked for")
+    if answer.offset not in (0, offset):
+        raise wire.broken("a file from another place than was asked for")
     return before
 
 

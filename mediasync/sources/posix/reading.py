@@ -121,9 +121,7 @@ class Reading:
         self._stream.patience_seconds = STALL_SECONDS
         if answer.status is not None:
             return _skipped(wanted, answer)
-        before = checked(answer, wanted)
-        if answer.offset not in (0, wanted.partial.size_bytes if wanted.partial is not None else 0):
-            raise wire.broken("a file from another place than was asked for")
+        before = checked(answer, wanted, wanted.partial.size_bytes if wanted.partial is not None else 0)
         expected = wanted.size_bytes - answer.offset
         sink: Sink = self._open_sink(wanted, answer.offset)
         trailer = await read_bytes(self._stream, expected, sink.write, self._pace)

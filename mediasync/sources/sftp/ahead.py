@@ -54,7 +54,7 @@ class Ahead(Generic[Asked, Ready]):
                 self._room.set()
         finally:
             feeder.cancel()
-            tasks = [feeder, *(task for _, task in self._begun)]
+            tasks: list[asyncio.Task[Any]] = [feeder, *(task for _, task in self._begun)]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
