@@ -21,7 +21,7 @@ from mediasync.paths import display
 from mediasync.runtime import crash
 from services.transfer import messages
 from services.transfer.durability import boot_id, sync_file_system
-from services.transfer.entities import LandedFile, LibraryId, SyncUnit
+from services.transfer.entities import LandedFile, LandingKind, LibraryId, SyncUnit
 from services.transfer.flush_store import FlushStore, UnflushedFile, UnflushedUnit
 from services.transfer.hashing import holds
 from services.transfer.landing_store import LandingStore
@@ -58,6 +58,7 @@ async def recover(library: LibraryId, store: LandingStore, executor: Executor) -
                 continue
             if any((item.origin, item.sync_id) == (unit.origin.key, unit.sync_id) for item in crashed):
                 await run(_move_torn, library.root, _unflushed(landed))
+            await run(_remove_placeholder, library.root, landed)
             await store.forget_landing(library, landed.library_path)
         for item in crashed:
             await _look_through(item, library, flushes, run)
@@ -118,6 +119,18 @@ def _move_torn(root: bytes, file: UnflushedFile) -> bool:
         _logger.warning("%s was cut short by a crash of the machine; what is left of it is in .mediasync/torn", display(file.library_path))
         return True
     raise AssertionError("candidate_paths never ends")
+
+
+def _remove_placeholder(root: bytes, landed: LandedFile) -> None:
+    """Takes away the empty file that stands for one that was about to be renamed over it, where nothing better than that is possible. It is
+    ours: the name was free when the intent was written."""
+    absolute = os.path.join(root, landed.library_path)
+    try:
+        status = os.lstat(absolute)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if landed.kind is not LandingKind.REPLACED and landed.entry.size_bytes and stat.S_ISREG(status.st_mode) and not status.st_size:
+        os.unlink(absolute)
 
 
 def _unflushed(landed: LandedFile) -> UnflushedFile:

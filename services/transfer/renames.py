@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -46,10 +47,26 @@ def rename_by_link(source: bytes, target: bytes) -> None:
 
 
 def rename_over_placeholder(source: bytes, target: bytes) -> None:
-    """The way for file systems without hard links."""
+    """The way for file systems without hard links.
+
+    Whoever writes to the name in the moment between keeps it. One who has just opened the empty file and has not written yet goes on
+    with a file that has no name, which the two other ways spare them.
+    """
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
+        if not _is_empty(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
         os.rename(source, target)
     except OSError:
-        os.unlink(target)  # the empty file that was just made here, and nobody else's
+        if _is_empty(target):
+            os.unlink(target)  # the empty file that was just made here
         raise
+
+
+def _is_empty(path: bytes) -> bool:
+    # Not told by its inode: file systems in user space, which come here most, may number a file anew with each look.
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size == 0

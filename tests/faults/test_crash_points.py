@@ -12,6 +12,7 @@ import pytest
 
 import mediasync
 import services
+from tests.faults.test_landing_crash_points import LANDING_POINTS
 from tests.fixtures.installation import Installation
 
 CRASH_POINTS = (
@@ -43,7 +44,7 @@ def test_every_crash_point_in_the_code_is_driven_here() -> None:
     for package in (mediasync, services):
         for path in Path(package.__path__[0]).rglob("*.py"):
             named |= set(re.findall(r'crash\.point\("([^"]+)"\)', path.read_text()))
-    assert named == set(CRASH_POINTS)
+    assert named == {*CRASH_POINTS, *LANDING_POINTS}
 
 
 @pytest.mark.needs_sshd

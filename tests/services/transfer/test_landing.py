@@ -172,11 +172,16 @@ async def test_verification_throws_away_what_the_disk_gives_back_differently(lan
 
 async def test_i5_recovery_finishes_what_was_visible_and_forgets_what_was_not(landing_bench: LandingBench) -> None:
     bench = landing_bench
-    done, lost, other = (bench.stage(path, b"content of " + path) for path in (b"done.png", b"lost.png", b"other.png"))
-    await bench.landings.add_landings(bench.unit, [(staged, staged.entry.path, LandingKind.NEW) for staged in (done, lost, other)])
+    names = (b"done.png", b"lost.png", b"other.png", b"placeholder.png")
+    done, lost, other, placeholder = (bench.stage(path, b"content of " + path) for path in names)
+    await bench.landings.add_landings(
+        bench.unit, [(staged, staged.entry.path, LandingKind.NEW) for staged in (done, lost, other, placeholder)]
+    )
     os.rename(done.staged_path, os.fsencode(bench.root / "done.png"))
     (bench.root / "other.png").write_bytes(b"somebody else's file")
+    (bench.root / "placeholder.png").touch()
     assert await recover(bench.unit.origin.library, bench.landings, bench.executor) == 1
+    assert sorted(bench.visible()) == ["done.png", "other.png"]
     assert (await bench.landings.unit_counts(bench.unit)).files == 1
     assert await bench.landings.pending_landings(bench.unit.origin.library) == []
     assert len(await bench.queues.unsent_events(10)) == 1

@@ -73,3 +73,18 @@ def test_a_placeholder_is_taken_away_when_the_rename_fails(tmp_path: Path) -> No
     with pytest.raises(FileNotFoundError):
         renames.rename_over_placeholder(os.fsencode(tmp_path / "missing"), os.fsencode(target))
     assert not target.exists()
+
+
+def test_i2_a_placeholder_that_somebody_made_use_of_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = tmp_path / "staged", tmp_path / "name"
+    source.write_bytes(b"new")
+    close = os.close
+
+    def use(descriptor: int) -> None:
+        close(descriptor)
+        target.write_bytes(b"theirs")
+
+    monkeypatch.setattr(renames.os, "close", use)
+    with pytest.raises(FileExistsError):
+        renames.rename_over_placeholder(os.fsencode(source), os.fsencode(target))
+    assert (source.read_bytes(), target.read_bytes()) == (b"new", b"theirs")
