@@ -10,4 +10,7 @@ and relays what they say. It may be killed at any point; started again, it goes 
     store        the only SQL                        peers        the other services, as the steps see them
     watch        following a job to its end          reporting    what the coordinator tells the progress service
     relay        other services' read-only calls     holding      keeps a one-shot supervisor alive while jobs run
+    terms        what the steps are given            pausing      holding the work of a job, and letting it go on
+    standing     sources watched under `up`          watch_notes  what watches are at, and what they have brought
+    schema, rows, workflow_store                     the tables, how jobs are kept in them, and DBOS's own database
 """

@@ -15,8 +15,10 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LAST_PAUSE_SECONDS = 2.0
-# A worker that shows life and dies, again and again, dies of the work itself.
+# A worker that shows life and dies, again and again, dies of the work itself. One that was well for a while does not: a watch lives
+# through many restarts.
 _MOST_LOSSES = 50
+_WELL_SECONDS = 600.0
 
 
 def _default_limits() -> Mapping[Reason, float]:
@@ -46,6 +48,7 @@ class Patience:
         """
         loop = asyncio.get_running_loop()
         lost_since: float | None = None
+        lost_last = loop.time()
         pause = _FIRST_PAUSE_SECONDS
         losses = 0
 
@@ -63,8 +66,9 @@ class Patience:
                 now = loop.time()
                 if lost_since is None:
                     lost_since = now
-                    losses += 1
+                    losses = 1 if now - lost_last > _WELL_SECONDS else losses + 1
                     logger.warning("%s: %s; trying again for up to %g s", what, error.message, limit, extra={"reason": error.reason.value})
+                lost_last = now
                 if now - lost_since + pause > limit or losses > _MOST_LOSSES:
                     raise
             await asyncio.sleep(pause)
