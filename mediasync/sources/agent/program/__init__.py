@@ -22,4 +22,4 @@ Which file counts as complete, and what an mtime in the future means, is said at
 and what it is not, at `deleting`.
 """
 
-PARTS = ("frames", "tree", "endings", "selecting", "scanning", "reading", "deleting", "watching", "answering")
+PARTS = ("frames", "tree", "endings", "selecting", "dividing", "scanning", "reading", "deleting", "watching", "answering")

@@ -3,8 +3,8 @@
 import errno
 import os
 import stat
-import struct
 
+from mediasync.sources.agent.program.dividing import SCAN_TOTALS, processes_for, scan_divided
 from mediasync.sources.agent.program.frames import (
     COMPLETE,
     DIRECTORY,
@@ -58,6 +58,9 @@ class Scanner:
 
     def run(self, folder, quick):
         started = now_ns()
+        processes = 1
+        if self.since is not None and not self.explain and folder in self.known and self.tree.follow != FOLLOW_ALL:
+            processes = processes_for(len(self.known))
         try:
             # The named folder may be a link, also one that leads elsewhere: the user said so.
             top = os.open(folder, OPEN_DIRECTORY, dir_fd=self.tree.root) if folder else os.dup(self.tree.root)
@@ -73,12 +76,14 @@ class Scanner:
             try:
                 if quick:
                     self.quick(top, folder)
+                elif processes > 1:
+                    scan_divided(self, top, folder, processes)
                 else:
                     self.walk([(folder, top, b"", ())])
             finally:
                 os.chdir("/")
                 os.close(top)
-        self.output.frame(SCANNED, struct.pack(">qQQQ", started, self.seen, self.size, self.filtered))
+        self.output.frame(SCANNED, SCAN_TOTALS.pack(started, self.seen, self.size, self.filtered))
 
     def quick(self, top, folder):
         """Looks at the known directories, and only into those that moved."""
