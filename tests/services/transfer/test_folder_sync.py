@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import shutil
 import struct
+import subprocess
 import time
 import zlib
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import SyncSpec
+from services.transfer.space import SpaceGuard
 from services.transfer.tally import UnitTally
 from tests.fixtures.transfer_worker import WorkerBench
 
@@ -192,7 +197,7 @@ async def test_a_connection_that_ended_while_nobody_looked_is_not_used_again(wor
     async with asyncio.timeout(10):
         while not idle.broken:
             await asyncio.sleep(0.01)
-    assert (await worker_bench.worker.probe(worker_bench.spec, (), count_files=True))[0].files == 1
+    assert (await worker_bench.worker.probe(SyncSpec(worker_bench.spec, ""), count_files=True))[0].files == 1
     assert (await worker_bench.sync("sync_2")).files_unchanged == 1
 
 
@@ -282,7 +287,7 @@ async def test_i4_a_copy_of_a_library_is_not_taken_for_the_library(worker_bench:
 
 async def test_more_than_fits_is_refused_before_the_first_byte(worker_bench: WorkerBench, monkeypatch: pytest.MonkeyPatch) -> None:
     worker_bench.write("a.txt", b"x" * 1000)
-    monkeypatch.setattr("services.transfer.taking.free_bytes", lambda root: 999)
+    monkeypatch.setattr(os, "statvfs", lambda root: SimpleNamespace(f_bavail=999, f_frsize=1))
     with pytest.raises(MediasyncError) as caught:
         await worker_bench.sync()
     assert caught.value.reason is Reason.LIBRARY_NO_SPACE
@@ -292,13 +297,13 @@ async def test_more_than_fits_is_refused_before_the_first_byte(worker_bench: Wor
 async def test_units_are_what_was_asked_for_and_a_missing_folder_names_what_is_there(worker_bench: WorkerBench) -> None:
     worker_bench.write("one/a.txt")
     worker_bench.write("two/b/c.txt")
-    report, units = await worker_bench.worker.probe(worker_bench.spec, (), count_files=True)
+    report, units = await worker_bench.worker.probe(SyncSpec(worker_bench.spec, ""), count_files=True)
     assert units == [b""]
     assert (report.files, report.folders) == (2, (b"one", b"two"))
-    _, units = await worker_bench.worker.probe(worker_bench.spec, (b"two", b"two/b"), count_files=False)
+    _, units = await worker_bench.worker.probe(SyncSpec(worker_bench.spec, "", (b"two", b"two/b")), count_files=False)
     assert units == [b"two"]
     with pytest.raises(MediasyncError) as caught:
-        await worker_bench.worker.probe(worker_bench.spec, (b"three",), count_files=False)
+        await worker_bench.worker.probe(SyncSpec(worker_bench.spec, "", (b"three",)), count_files=False)
     assert caught.value.reason is Reason.SOURCE_FOLDER_MISSING
     assert "there is: one, two" in caught.value.message
 
@@ -310,3 +315,32 @@ async def test_a_scan_alone_takes_nothing_and_remembers_nothing(worker_bench: Wo
     assert (result.wanted.files, unchanged) == (1, 0)
     assert worker_bench.visible() == {}
     assert (await worker_bench.sync()).files_transferred == 1
+
+
+async def test_i1_a_library_that_fills_up_under_way_gets_nothing_half_written_and_a_retry_goes_on(
+    worker_bench: WorkerBench, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker_bench.library_root = tiny_disk
+    for number in range(12):
+        worker_bench.write(f"{number:02}.bin", bytes([number]) * (2 << 20))
+    options = dataclasses.replace(worker_bench.options, min_free_space_gb=0.0, parallel_transfers=1)
+    # What has to come is found to fit: somebody else fills the disk meanwhile.
+    monkeypatch.setattr(SpaceGuard, "check", lambda guard, incoming_bytes=0: None)
+    with pytest.raises(MediasyncError) as caught:
+        await worker_bench.sync("sync_1", options=options)
+    assert caught.value.reason is Reason.LIBRARY_NO_SPACE
+    assert all(content == (worker_bench.source_root / os.fsdecode(path)).read_bytes() for path, content in worker_bench.visible().items())
+    assert worker_bench.staged() == []
+    subprocess.run(["mount", "-o", "remount,size=64M", str(tiny_disk)], check=True)
+    summary = await worker_bench.sync("sync_2", options=options)
+    assert (len(worker_bench.visible()), summary.files_failed) == (12, 0)
+
+
+async def test_a_reserve_is_left_free(worker_bench: WorkerBench, tiny_disk: Path) -> None:
+    worker_bench.library_root = tiny_disk
+    worker_bench.write("a.bin", bytes(4 << 20))
+    with pytest.raises(MediasyncError) as caught:
+        await worker_bench.sync("sync_1", options=dataclasses.replace(worker_bench.options, min_free_space_gb=0.018))
+    assert caught.value.reason is Reason.LIBRARY_RESERVE
+    await worker_bench.sync("sync_2", options=dataclasses.replace(worker_bench.options, min_free_space_gb=0.01))
+    assert sorted(worker_bench.visible()) == [b"a.bin"]
