@@ -823,6 +823,60 @@ class DeleteSourceResponse(_message.Message):
 Global___DeleteSourceResponse: _TypeAlias = DeleteSourceResponse  # noqa: Y015
 
 @_typing.final
+class RepairLibraryRequest(_message.Message):
+    """Asks to bring again what a library lost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LIBRARY_PATH_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Drawn by the client, at most 120 characters."""
+    library_path: _builtins.str
+    """The library's root."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        library_path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["library_path", b"library_path", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairLibraryRequest: _TypeAlias = RepairLibraryRequest  # noqa: Y015
+
+@_typing.final
+class RepairLibraryResponse(_message.Message):
+    """Who brings it again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    FILES_WITHOUT_SOURCE_FIELD_NUMBER: _builtins.int
+    files_without_source: _builtins.int
+    """Lost files that no source has, as far as is known, or whose source is not known any more."""
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Job]:
+        """One for each source, as it was accepted."""
+
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[_types_pb2.Job] | None = ...,
+        files_without_source: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files_without_source", b"files_without_source", "jobs", b"jobs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairLibraryResponse: _TypeAlias = RepairLibraryResponse  # noqa: Y015
+
+@_typing.final
 class TestSourceRequest(_message.Message):
     """Asks what is at a source."""
 
@@ -830,6 +884,10 @@ class TestSourceRequest(_message.Message):
 
     SOURCE_FIELD_NUMBER: _builtins.int
     FOLDERS_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    DEST_PATH_FIELD_NUMBER: _builtins.int
+    dest_path: _builtins.str
+    """The folder of a library, whose free space is told; none if empty. It need not be there, and is not made."""
     @_builtins.property
     def source(self) -> _types_pb2.SourceSpec:
         """Where to look."""
@@ -838,15 +896,21 @@ class TestSourceRequest(_message.Message):
     def folders(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.FilePath]:
         """Folders to look at; empty for the type's default ones, or everything."""
 
+    @_builtins.property
+    def options(self) -> _types_pb2.SyncOptions:
+        """Which files count; every result if absent."""
+
     def __init__(
         self,
         *,
         source: _types_pb2.SourceSpec | None = ...,
         folders: _abc.Iterable[_types_pb2.FilePath] | None = ...,
+        options: _types_pb2.SyncOptions | None = ...,
+        dest_path: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["folders", b"folders", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dest_path", b"dest_path", "folders", b"folders", "options", b"options", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

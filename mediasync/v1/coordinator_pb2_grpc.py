@@ -114,6 +114,11 @@ class CoordinatorStub:
                 request_serializer=mediasync_dot_v1_dot_coordinator__pb2.TestSourceRequest.SerializeToString,
                 response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.TestSourceResponse.FromString,
                 _registered_method=True)
+        self.RepairLibrary = channel.unary_unary(
+                '/mediasync.v1.Coordinator/RepairLibrary',
+                request_serializer=mediasync_dot_v1_dot_coordinator__pb2.RepairLibraryRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.RepairLibraryResponse.FromString,
+                _registered_method=True)
         self.GetHostKey = channel.unary_unary(
                 '/mediasync.v1.Coordinator/GetHostKey',
                 request_serializer=mediasync_dot_v1_dot_coordinator__pb2.GetHostKeyRequest.SerializeToString,
@@ -244,6 +249,14 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RepairLibrary(self, request, context):
+        """Brings again what a verify found missing or corrupt in a library: starts a sync for each source that has such files, restricted to them.
+        A corrupt file is put aside once the good bytes are there; what was edited is not touched. Errors are as those of VerifyLibrary.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetHostKey(self, request, context):
         """Asks a host for its SSH key, trusts nothing.
         """
@@ -336,6 +349,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.TestSource,
                     request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.TestSourceRequest.FromString,
                     response_serializer=mediasync_dot_v1_dot_coordinator__pb2.TestSourceResponse.SerializeToString,
+            ),
+            'RepairLibrary': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepairLibrary,
+                    request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.RepairLibraryRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_coordinator__pb2.RepairLibraryResponse.SerializeToString,
             ),
             'GetHostKey': grpc.unary_unary_rpc_method_handler(
                     servicer.GetHostKey,
@@ -758,6 +776,33 @@ class Coordinator:
             '/mediasync.v1.Coordinator/TestSource',
             mediasync_dot_v1_dot_coordinator__pb2.TestSourceRequest.SerializeToString,
             mediasync_dot_v1_dot_coordinator__pb2.TestSourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepairLibrary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Coordinator/RepairLibrary',
+            mediasync_dot_v1_dot_coordinator__pb2.RepairLibraryRequest.SerializeToString,
+            mediasync_dot_v1_dot_coordinator__pb2.RepairLibraryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -78,6 +78,10 @@ class CoordinatorStub:
     """Forgets a named source; nothing is deleted anywhere. FAILED_PRECONDITION when it stands in the configuration file."""
     TestSource: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.TestSourceRequest, _coordinator_pb2.TestSourceResponse]
     """Connects to a source and says what is there. Takes nothing, changes nothing."""
+    RepairLibrary: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.RepairLibraryRequest, _coordinator_pb2.RepairLibraryResponse]
+    """Brings again what a verify found missing or corrupt in a library: starts a sync for each source that has such files, restricted to them.
+    A corrupt file is put aside once the good bytes are there; what was edited is not touched. Errors are as those of VerifyLibrary.
+    """
     GetHostKey: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.GetHostKeyRequest, _coordinator_pb2.GetHostKeyResponse]
     """Asks a host for its SSH key, trusts nothing."""
     TrustHostKey: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.TrustHostKeyRequest, _coordinator_pb2.TrustHostKeyResponse]
@@ -135,6 +139,10 @@ class CoordinatorAsyncStub(CoordinatorStub):
     """Forgets a named source; nothing is deleted anywhere. FAILED_PRECONDITION when it stands in the configuration file."""
     TestSource: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.TestSourceRequest, _coordinator_pb2.TestSourceResponse]  # type: ignore[assignment]
     """Connects to a source and says what is there. Takes nothing, changes nothing."""
+    RepairLibrary: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.RepairLibraryRequest, _coordinator_pb2.RepairLibraryResponse]  # type: ignore[assignment]
+    """Brings again what a verify found missing or corrupt in a library: starts a sync for each source that has such files, restricted to them.
+    A corrupt file is put aside once the good bytes are there; what was edited is not touched. Errors are as those of VerifyLibrary.
+    """
     GetHostKey: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.GetHostKeyRequest, _coordinator_pb2.GetHostKeyResponse]  # type: ignore[assignment]
     """Asks a host for its SSH key, trusts nothing."""
     TrustHostKey: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.TrustHostKeyRequest, _coordinator_pb2.TrustHostKeyResponse]  # type: ignore[assignment]
@@ -279,6 +287,16 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_coordinator_pb2.TestSourceResponse, _abc.Awaitable[_coordinator_pb2.TestSourceResponse]]:
         """Connects to a source and says what is there. Takes nothing, changes nothing."""
+
+    @_abc_1.abstractmethod
+    def RepairLibrary(
+        self,
+        request: _coordinator_pb2.RepairLibraryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.RepairLibraryResponse, _abc.Awaitable[_coordinator_pb2.RepairLibraryResponse]]:
+        """Brings again what a verify found missing or corrupt in a library: starts a sync for each source that has such files, restricted to them.
+        A corrupt file is put aside once the good bytes are there; what was edited is not touched. Errors are as those of VerifyLibrary.
+        """
 
     @_abc_1.abstractmethod
     def GetHostKey(

@@ -76,10 +76,15 @@ class ProbeSourceRequest(_message.Message):
     COUNT_FILES_FIELD_NUMBER: _builtins.int
     DEST_PATH_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    SURVEY_FIELD_NUMBER: _builtins.int
     count_files: _builtins.bool
     """Count files and bytes too, and give a sample."""
     dest_path: _builtins.str
-    """If set, check this library as a sync would before its first byte. Fails with a reason LIBRARY_*."""
+    """If set, check this library as a sync would before its first byte. Fails with a reason LIBRARY_*. With `survey` only its free space is
+    told.
+    """
+    survey: _builtins.bool
+    """Look around: tools, free space on both sides, and how fast some of the files can be read. Nothing is made or remembered."""
     @_builtins.property
     def source(self) -> _types_pb2.SourceSpec:
         """Where to look."""
@@ -90,7 +95,7 @@ class ProbeSourceRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _types_pb2.SyncOptions:
-        """Attempts and delays when the line to the source breaks; one that cannot be reached at all is told at once."""
+        """Which files count; attempts and delays when the line to the source breaks; one that cannot be reached at all is told at once."""
 
     def __init__(
         self,
@@ -100,10 +105,11 @@ class ProbeSourceRequest(_message.Message):
         count_files: _builtins.bool = ...,
         dest_path: _builtins.str = ...,
         options: _types_pb2.SyncOptions | None = ...,
+        survey: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count_files", b"count_files", "dest_path", b"dest_path", "folders", b"folders", "options", b"options", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count_files", b"count_files", "dest_path", b"dest_path", "folders", b"folders", "options", b"options", "source", b"source", "survey", b"survey"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

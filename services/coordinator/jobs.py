@@ -12,7 +12,7 @@ from typing import Protocol
 from mediasync.ids import new_job_id, new_sync_id
 from mediasync.model import Job, JobState, SourceSpec, SshConnection, SyncSpec
 from mediasync.runtime import crash
-from services.coordinator.store import Request, Store
+from services.coordinator.store import Request, Store, Unit
 
 
 class Engine(Protocol):
@@ -83,6 +83,12 @@ class Jobs:
         """
         job = Job(new_job_id(), new_sync_id(), JobState.PENDING, spec, create_time=time.time())
         accepted, first = await self._store.accept(request, job, trace, standing)
+        return await self._begin(accepted, first)
+
+    async def start_for(self, request: Request, spec: SyncSpec, trace: Mapping[str, str], scope: Sequence[Unit]) -> Job:
+        """Starts a sync that is restricted to some units."""
+        job = Job(new_job_id(), new_sync_id(), JobState.PENDING, spec, create_time=time.time())
+        accepted, first = await self._store.accept(request, job, trace, scope=scope)
         return await self._begin(accepted, first)
 
     async def retry(self, request: Request, job_or_sync_id: str, trace: Mapping[str, str]) -> Job:

@@ -33,6 +33,8 @@ _SILENCE_SECONDS = 60.0
 _PROCESSING_SILENCE_SECONDS = 1800.0
 _CONNECT_SECONDS = 30.0
 _QUICK_SECONDS = 10.0
+# A library may have lost a million files.
+_REPAIR_SECONDS = 60.0
 
 
 class GrpcPeers:
@@ -155,6 +157,13 @@ class GrpcPeers:
 
     async def host_key(self, source: SourceSpec) -> HostKey:
         """The key that a host shows."""
+    async def prepare_repair(self, library_path: str, repair_id: str) -> tuple[list[tuple[str, int]], int]:
+        """The keys of the sources that have what a library lost, with how many files each; and how many files no source has."""
+        request = transfer_pb2.PrepareRepairRequest(library_path=library_path, repair_id=repair_id)
+        with rpc_errors(_TRANSFER):
+            response = await self._transfer.PrepareRepair(request, timeout=_REPAIR_SECONDS)
+        return [(source.source_key, source.files) for source in response.sources], response.files_without_source
+
         request = transfer_pb2.ReadHostKeyRequest(source=convert.source_to_pb(source))
         with rpc_errors(_TRANSFER):
             response = await self._transfer.ReadHostKey(request, timeout=_CONNECT_SECONDS)

@@ -1,11 +1,12 @@
-"""Read-only calls of other services, taken here so that clients need one address. Passed on as bytes: a new field needs no new relay.
+"""Calls of other services that change nothing here, taken so that clients need one address. Passed on as bytes: a new field needs no new
+relay.
 
 The trace and the sync's id go along with every call, as they do with our own; an error comes back with its reason and details.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Container
 from typing import Any
 
 import grpc
@@ -16,20 +17,32 @@ from services.coordinator.patience import Patience
 
 
 class Relay(grpc.GenericRpcHandler):
-    """Takes the unary calls of one service whose names pass `relayed`. `who` names it in errors, such as `the catalog`."""
+    """Takes the calls of one service whose names pass `relayed`: unary ones, and those of `streamed`, which answer with a stream. `who`
+    names the service in errors, such as `the catalog`."""
 
-    def __init__(self, channel: grpc.aio.Channel, full_name: str, relayed: Callable[[str], bool], who: str, patience: Patience) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        full_name: str,
+        relayed: Callable[[str], bool],
+        who: str,
+        patience: Patience,
+        streamed: Container[str] = (),
+    ) -> None:
         self._channel = channel
         self._prefix = f"/{full_name}/"
         self._relayed = relayed
         self._who = who
         self._patience = patience
+        self._streamed = streamed
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The handler of a call, None for one that is not relayed."""
         method = str(handler_call_details.method)
         if not method.startswith(self._prefix) or not self._relayed(method.removeprefix(self._prefix)):
             return None
+        if method.removeprefix(self._prefix) in self._streamed:
+            return grpc.unary_stream_rpc_method_handler(self._stream(method))
         call: Any = self._channel.unary_unary(method)
 
         async def forward(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
@@ -43,10 +56,33 @@ class Relay(grpc.GenericRpcHandler):
 
         return grpc.unary_unary_rpc_method_handler(forward)
 
+    def _stream(self, method: str) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], AsyncIterator[bytes]]:
+        stream: Any = self._channel.unary_stream(method)
+
+        async def forward(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> AsyncIterator[bytes]:
+            call = stream(request, timeout=context.time_remaining())
+            try:
+                with rpc_errors(self._who):
+                    async for message in call:
+                        yield message
+            finally:
+                # Whoever asked has left, or has everything: the work ends with the call.
+                call.cancel()
+
+        return forward
+
 
 def everything(method: str) -> bool:
     """Relays every call."""
     return True
+
+
+LIBRARY_STREAMS = frozenset({"VerifyLibrary", "AdoptLibrary"})
+
+
+def of_libraries(method: str) -> bool:
+    """Relays what is asked of a library as a whole."""
+    return method in LIBRARY_STREAMS or method == "LibraryStats"
 
 
 def lists_only(method: str) -> bool:

@@ -24,6 +24,7 @@ from mediasync.v1 import coordinator_pb2_grpc, types_pb2
 from services.coordinator import validation
 from services.coordinator.jobs import Jobs
 from services.coordinator.peers import GrpcPeers
+from services.coordinator.repairs import Repairs
 from services.coordinator.sources import Origin, Source, Sources
 from services.coordinator.store import Request, Store
 from services.coordinator.watch import Watches
@@ -43,6 +44,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         self._watches = watches
         self._peers = peers
         self._store = store
+        self._repairs = Repairs(jobs, sources, peers)
 
     async def StartSync(self, request: pb.StartSyncRequest, context: Context) -> pb.StartSyncResponse:
         asked = _request(request, request.request_id)
@@ -153,6 +155,11 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
 
     async def GetHostKey(self, request: pb.GetHostKeyRequest, context: Context) -> pb.GetHostKeyResponse:
         source = await self._sources.fill_source(convert.source_from_pb(request.source))
+    async def RepairLibrary(self, request: pb.RepairLibraryRequest, context: Context) -> pb.RepairLibraryResponse:
+        validation.require(validation.check_request_id(request.request_id))
+        jobs, without = await self._repairs.repair(_request(request, request.request_id), request.library_path, _trace())
+        return pb.RepairLibraryResponse(jobs=[convert.job_to_pb(job) for job in jobs], files_without_source=without)
+
         validation.require(validation.check_source(source, "source"))
         return pb.GetHostKeyResponse(host_key=convert.host_key_to_pb(await self._peers.host_key(source)))
 

@@ -93,13 +93,18 @@ class Store:
         self._database = database
 
     async def accept(
-        self, request: Request, job: Job, trace: Mapping[str, str], standing: tuple[str, str] | None = None
+        self,
+        request: Request,
+        job: Job,
+        trace: Mapping[str, str],
+        standing: tuple[str, str] | None = None,
+        scope: Sequence[Unit] | None = None,
     ) -> tuple[Job, bool]:
         """Takes `job`, once for each request id. Returns the job as it was first accepted, and whether that was now. `standing` are name
-        and digest of a standing watch, which is this job's from now on."""
+        and digest of a standing watch, which is this job's from now on; `scope` are the units that it is restricted to."""
 
         def effect(connection: sa.Connection) -> bytes:
-            _insert(connection, job, trace, None)
+            _insert(connection, job, trace, scope)
             if standing is not None:
                 name, digest = standing
                 connection.execute(_standing.delete().where(_standing.c.name == name))

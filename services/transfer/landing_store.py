@@ -221,7 +221,7 @@ def count_unit(
 
 def _count_landed(connection: sa.Connection, unit: SyncUnit, landed: Sequence[LandedFile]) -> None:
     kinds = Counter(file.kind for file in landed)
-    brought = (LandingKind.NEW, LandingKind.REPLACED)
+    brought = (LandingKind.NEW, LandingKind.REPLACED, LandingKind.REPAIRED)
     counts = {
         "files": sum(kinds[kind] for kind in brought),
         "bytes_": sum(file.entry.size_bytes for file in landed if file.kind in brought),

@@ -217,12 +217,14 @@ class FolderScan:
         return last
 
     async def _take_in(self, record: DirectoryScanned, difference: DirectoryDiff, result: ScanResult, far_now: float) -> None:
-        if self._options.restore:
-            await self._restore(difference)
+        corrupt = await self._restore(difference) if self._options.restore else frozenset()
         if self._only is not None:
             difference.wanted[:] = filter(self._is_asked_for, difference.wanted)
             difference.doubtful[:] = filter(self._is_asked_for, difference.doubtful)
         there = await self._parts.run(self._in_library, difference.wanted) if difference.wanted else []
+        if corrupt:
+            # What the library has of them is nothing to compare with.
+            there = [entry for entry in there if entry.path not in corrupt]
         if there:
             adopted = {entry.path for entry in there}
             difference.wanted[:] = [entry for entry in difference.wanted if entry.path not in adopted]
@@ -250,20 +252,22 @@ class FolderScan:
         hidden = self._selection.file_reason(path, row[1], age) or self._selection.file_reason(path, row[1], age + _CLOCKS_DIFFER_SECONDS)
         return hidden is not None
 
-    async def _restore(self, difference: DirectoryDiff) -> None:
-        """Makes files wanted whose copies the owner deleted from the library."""
+    async def _restore(self, difference: DirectoryDiff) -> frozenset[bytes]:
+        """Makes files wanted whose copies the owner deleted from the library, or of which its disk lost bytes. Returns the latter."""
         known = [*difference.unchanged, *difference.doubtful]
         rows = await self._parts.manifest.rows(self._parts.unit.origin, [entry.path for entry in known])
         library = self._parts.unit.origin.library
         missing = await self._parts.run(missing_copies, library.root, rows)
-        corrupt = await self._parts.landings.corrupt(library, [row.library_path for row in rows.values()])
-        missing |= {path for path, row in rows.items() if row.library_path in corrupt}
+        copies = await self._parts.landings.corrupt(library, [row.library_path for row in rows.values()])
+        corrupt = frozenset(path for path, row in rows.items() if row.library_path in copies)
+        missing |= corrupt
         if missing:
             difference.wanted[:] = sorted(
                 [*difference.wanted, *(entry for entry in known if entry.path in missing)], key=lambda entry: entry.path
             )
             difference.unchanged[:] = [entry for entry in difference.unchanged if entry.path not in missing]
             difference.doubtful[:] = [entry for entry in difference.doubtful if entry.path not in missing]
+        return corrupt
 
     def _in_library(self, entries: Sequence[FileEntry]) -> list[FileEntry]:
         """Those that the library has a file of that size for, under the same path."""
