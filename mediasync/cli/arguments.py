@@ -74,7 +74,7 @@ EngineName = Annotated[
     typer.Option(
         "--engine",
         metavar="NAME",
-        help="What lists and reads there. Over SSH: auto, agent, posix, sftp, rsync; in a container: auto, agent, archive.",
+        help="What lists and reads there. Over SSH: auto, agent, posix, sftp, rsync; in a container: auto, agent, posix, archive.",
         rich_help_panel=REACH,
         show_default=False,
     ),

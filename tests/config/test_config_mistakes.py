@@ -120,12 +120,12 @@ MISTAKES = [
     (
         "sources:\n  a: {url: docker://c/x, engine: rsync}",
         "sources.a.engine",
-        "line 2: `rsync` is no engine for this source; expected one of auto, agent, archive",
+        "line 2: `rsync` is no engine for this source; expected one of auto, agent, posix, archive",
     ),
     (
         "sync: {engine: rsync}\nsources:\n  a: {url: docker://c/x}",
         "sync.engine",
-        "line 1: `rsync` is no engine for the source of sources.a; expected one of auto, agent, archive",
+        "line 1: `rsync` is no engine for the source of sources.a; expected one of auto, agent, posix, archive",
     ),
     ("sync: {excluded_patterns: ['[']}", "sync.excluded_patterns[1]", "line 1: '[' is no pattern: a `[` has no `]`"),
     ("sync: {bandwidth_timetable: 8-18}", "sync.bandwidth_timetable[1]", "expected a line such as `08:00-18:00 20mbit`"),

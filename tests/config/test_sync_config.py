@@ -154,7 +154,7 @@ def test_a_source_can_be_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ({"source_url": "ssh://h/x", "source_path": "/y"}, "source_path: source_url has a path already"),
         ({"source_url": "docker://c"}, "docker://c has no path"),
         ({"source_url": "docker://c/x", "source_type": "ssh"}, "docker://c/x is no source of type ssh"),
-        ({"source_url": "docker://c/x", "engine": "sftp"}, "engine: sftp is none of auto, agent, archive"),
+        ({"source_url": "docker://c/x", "engine": "sftp"}, "engine: sftp is none of auto, agent, posix, archive"),
         ({"source_url": "ssh://h/x", "docker_host": "tcp://d"}, "docker_host: is for containers"),
         ({"source_url": "ssh://u:pw@h/x"}, "a password does not belong in a URL"),
     ],

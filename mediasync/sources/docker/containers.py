@@ -21,12 +21,14 @@ _MAX_NAMED = 12
 
 @dataclass(frozen=True)
 class Container:
-    """A container as it is now. `state` is the engine's word: created, running, paused, restarting, exited, dead."""
+    """A container as it is now. `state` is the engine's word: created, running, paused, restarting, exited, dead. `home` is what its
+    environment says, empty where it says nothing."""
 
     id: str
     name: str
     state: str
     home: bytes
+    user: str
     platform: str
 
     @property
@@ -61,10 +63,8 @@ def _container(details: Any, wanted: str) -> Container:
         environment = [str(item) for item in config.get("Env") or ()]
         home = next((item.partition("=")[2] for item in environment if item.startswith("HOME=")), "")
         name = _name(str(details["Name"])) or wanted
-        image = str(config.get("Image") or "")
-        return Container(
-            str(details["Id"]), name, str(state["Status"]), home.encode() or b"/root", f"{details.get('Platform', '')} {image}".strip()
-        )
+        platform = f"{details.get('Platform', '')} {config.get('Image') or ''}".strip()
+        return Container(str(details["Id"]), name, str(state["Status"]), home.encode(), str(config.get("User") or ""), platform)
     except (KeyError, TypeError, AttributeError) as error:
         raise MediasyncError(
             Reason.SOURCE_PROTOCOL, f"the Docker engine describes {wanted} in a way that cannot be read: {error}"

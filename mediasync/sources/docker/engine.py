@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 import aiodocker
 import aiohttp
+import yarl
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import DockerConnection, SshConnection
@@ -25,8 +27,9 @@ from mediasync.sources.docker.relay import Relay
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 CONNECT_SECONDS = 15.0
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 600.0  # a container of which somebody else takes an archive answers only after that
 _TLS_PORT, _PLAIN_PORT = 2376, 2375
+_BUFFER_BYTES = 512 * 1024
 
 
 class EngineError(Exception):
@@ -58,7 +61,9 @@ class Engine:
             base = f"{'https' if endpoint.tls else 'http'}://{host}:{self._port}"
             connector = aiohttp.TCPConnector(ssl=endpoint.tls or True)
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS)
-        self._docker = aiodocker.Docker(base, session=aiohttp.ClientSession(connector=connector, timeout=timeout), timeout=timeout)
+        self._docker = aiodocker.Docker(
+            base, session=aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=_BUFFER_BYTES), timeout=timeout
+        )
         self._session = self._docker.session
 
     @classmethod
@@ -81,18 +86,30 @@ class Engine:
         with self._told():
             return await self._docker._query_json(path, method, params=params, data=data)
 
-    async def headers(self, path: str, params: dict[str, str]) -> dict[str, str]:
-        """The headers of an answer to HEAD, their names in lower case."""
+    async def headers(self, path: str) -> dict[str, str]:
+        """The headers of an answer to HEAD, their names in lower case. `path` is taken as it is, `%XX` and all."""
         with self._told():
-            async with self._docker._query(path, "HEAD", params=params) as response:
+            url = yarl.URL(f"{self._docker.docker_host}/{await self.version()}/{path}", encoded=True)
+            async with self._docker.session.head(url) as response:
+                if response.status >= 400:
+                    raise EngineError(response.status, "")
                 return {name.lower(): value for name, value in response.headers.items()}
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, params: dict[str, str]) -> AsyncIterator[aiohttp.StreamReader]:
-        """The body of an answer as it comes, uncompressed: the engine would spend more time on that than the line needs."""
+    async def stream(self, path: str) -> AsyncIterator[Body]:
+        """The body of an answer as it comes, uncompressed: the engine would spend more time on that than the line needs. `path` is taken as
+        it is."""
         with self._told():
-            async with self._docker._query(path, "GET", params=params, headers={"Accept-Encoding": "identity"}) as response:
-                yield response.content
+            url = yarl.URL(f"{self._docker.docker_host}/{await self.version()}/{path}", encoded=True)
+            response = await self._docker.session.get(url, headers={"Accept-Encoding": "identity"})
+        try:
+            if response.status >= 400:
+                with self._told():
+                    said = await response.read()
+                raise EngineError(response.status, _message(said))
+            yield Body(response.content, self.place)
+        finally:
+            response.close()
 
     async def dial(self, factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
         """A connection of its own to the engine, for one that is taken over. Raises MediasyncError."""
@@ -114,6 +131,7 @@ class Engine:
         """Ends every connection to it."""
         await self._docker.close()
         await self._session.close()
+        await asyncio.sleep(0)  # transports end one turn of the loop later
         if self._relay is not None:
             await self._relay.close()
 
@@ -153,6 +171,28 @@ class Engine:
             f"{self.place} (chosen by {self.endpoint.named_by}) cannot be reached: {why}",
             "Check that it runs (`docker version`), or name another: docker_host in the configuration, or docker://CONTEXT@container/path.",
         )
+
+
+class Body:
+    """The body of an answer."""
+
+    def __init__(self, content: aiohttp.StreamReader, place: str) -> None:
+        self._content = content
+        self._place = place
+
+    async def readany(self) -> bytes:
+        """What has come; empty at the end. Raises CONNECTION_LOST."""
+        try:
+            return await self._content.readany()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise MediasyncError(Reason.CONNECTION_LOST, f"the connection to {self._place} broke: {_words(error)}") from error
+
+
+def _message(said: bytes) -> str:
+    try:
+        return str(json.loads(said)["message"])
+    except (ValueError, KeyError, TypeError):
+        return said.decode("utf-8", "replace")
 
 
 def _words(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The agent in a container, started through the engine's exec.
+"""A program in a container, started through the engine's exec.
 
 The connection that starts it is taken over: what is written to it is the program's stdin, and what comes back is its stdout and
 stderr in frames of 8 bytes head (which of the two, and the length) and data. Not reading it makes the program wait: the socket fills, the
@@ -31,11 +31,13 @@ _NO_SHELL = (126, 127)
 
 
 class ExecLauncher:
-    """Starts the loader in a container, as the user that the container runs as. The engine is closed with what was started."""
+    """Starts a loader in a container, as the user that the container runs as; `command` is one of `mediasync.sources.shell` and its
+    siblings. The engine is closed with what was started."""
 
-    def __init__(self, engine: Engine, container: Container) -> None:
+    def __init__(self, engine: Engine, container: Container, command: str) -> None:
         self._engine = engine
         self._container = container
+        self._command = command
 
     @property
     def place(self) -> str:
@@ -49,7 +51,7 @@ class ExecLauncher:
             "AttachStdout": True,
             "AttachStderr": True,
             "Tty": False,
-            "Cmd": ["sh", "-c", shell.agent_command()],
+            "Cmd": ["sh", "-c", self._command],
         }
         try:
             # The second request: the first one also asks for the engine's version.

@@ -1,17 +1,34 @@
-"""A source in a container, with the agent started there by the engine."""
+"""A source in a container.
+
+With the engine `auto` the agent is tried first, the tools of its shell where there is no Python, and the Docker engine's archives where
+there are none either, or where the container does not run. What was found is remembered for the source's next connections.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import DockerConnection, HostKey, SourceSpec
+from mediasync.model import DockerConnection, Engine, HostKey, SourceSpec
 from mediasync.profiles import PROFILES
+from mediasync.sources import shell, shell_posix
 from mediasync.sources.agent.connection import AgentConnection, NamedFolders
 from mediasync.sources.base import Connection
-from mediasync.sources.docker import containers, engine
+from mediasync.sources.docker.archive import ArchiveConnection
+from mediasync.sources.docker.containers import Container, find
+from mediasync.sources.docker.engine import Engine as DockerEngine
 from mediasync.sources.docker.exec import ExecLauncher
+from mediasync.sources.posix.connection import PosixConnection
+from mediasync.sources.sftp.sightings import Sightings
+
+_NEXT: Mapping[tuple[Engine, Reason], Engine] = {
+    (Engine.AGENT, Reason.SOURCE_WITHOUT_PYTHON): Engine.POSIX,
+    (Engine.POSIX, Reason.ENGINE_CANNOT): Engine.ARCHIVE,
+    (Engine.POSIX, Reason.SOURCE_PROTOCOL): Engine.ARCHIVE,
+    (Engine.POSIX, Reason.SOURCE_WITHOUT_PYTHON): Engine.ARCHIVE,
+}
+"""What `auto` tries after an engine that failed for a reason: tools where there is no Python, archives where there is no shell either."""
 
 
 class DockerSource:
@@ -24,9 +41,11 @@ class DockerSource:
         self._connection = spec.connection
         self._home = home
         self._folders = NamedFolders(folders)
+        self._sightings = Sightings()
+        self._engine: Engine | None = None
 
     async def connect(self) -> Connection:
-        """Finds the container and starts the agent in it. Raises MediasyncError; nothing is left open then."""
+        """Finds the container and starts an engine. Raises MediasyncError; nothing is left open then."""
         roots = (self._spec.root,) if self._spec.root else PROFILES[self._spec.type].roots
         if not roots:
             raise MediasyncError(
@@ -34,15 +53,42 @@ class DockerSource:
                 f"{self._spec.label} says no folder to sync from",
                 "Add the path to the source, such as docker://container/path/to/outputs.",
             )
-        opened = await engine.Engine.open(self._connection, self._home)
-        try:
-            container = await containers.find(opened, self._connection.container)
+        wish = self._spec.engine if self._spec.engine is not Engine.AUTO else self._engine
+        while True:
+            opened, container = await self._found()
+            # One that ran when it was connected to before is most likely about to run again.
+            if not container.running and wish in (None, Engine.ARCHIVE):
+                return await ArchiveConnection.open(opened, container, roots, self._folders, self._sightings)
             if not container.running:
+                await opened.close()
                 raise container.stopped()
+            engine = wish or Engine.AGENT
+            try:
+                connection = await self._open(engine, opened, container, roots)
+            except MediasyncError as error:
+                following = _NEXT.get((engine, error.reason))
+                if self._spec.engine is not Engine.AUTO or following is None:
+                    raise
+                wish = following
+                continue
+            if self._spec.engine is Engine.AUTO:
+                self._engine = engine
+            return connection
+
+    async def _found(self) -> tuple[DockerEngine, Container]:
+        opened = await DockerEngine.open(self._connection, self._home)
+        try:
+            return opened, await find(opened, self._connection.container)
         except BaseException:
             await opened.close()
             raise
-        return await AgentConnection.open(ExecLauncher(opened, container), roots, "docker", self._folders)
+
+    async def _open(self, engine: Engine, opened: DockerEngine, container: Container, roots: Sequence[bytes]) -> Connection:
+        if engine is Engine.AGENT:
+            return await AgentConnection.open(ExecLauncher(opened, container, shell.agent_command()), roots, "docker", self._folders)
+        if engine is Engine.POSIX:
+            return await PosixConnection.open(ExecLauncher(opened, container, shell_posix.posix_command()), roots, "docker", self._folders)
+        return await ArchiveConnection.open(opened, container, roots, self._folders, self._sightings)
 
     async def host_key(self) -> HostKey:
         """Containers have none."""
