@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mediasync.paths import display
@@ -102,3 +102,35 @@ def verdict(before: wire.Seen, trailer: Trailer, wanted: WantedFile) -> tuple[Re
             return ReadStatus.OK, after, ""
         return ReadStatus.UNREADABLE, after, "it could not be read to its end"
     return ReadStatus.CHANGED, after or before, ""
+
+
+@dataclass(frozen=True)
+class InGroup:
+    """One of several files that came as one answer. `data` is None where its bytes cannot be told from those of another that changed."""
+
+    before: wire.Seen
+    after: wire.Seen
+    data: bytes | None
+
+
+async def read_group(stream: Stream, group: Sequence[WantedFile]) -> list[InGroup] | None:
+    """Several files that come as one answer; None if an answer of its own comes for each."""
+    line = await stream.line()
+    if line != b"M":
+        stream.put_back(line + b"\n")
+        return None
+    before = [checked(Answer(None, wire.seen(await stream.line())), wanted) for wanted in group]
+    data = bytearray()
+    trailer = await read_bytes(stream, sum(look.size_bytes for look in before), data.extend)
+    after = [trailer.after, *[wire.seen(await stream.line()) for _ in group[1:]]]
+    found = []
+    # Up to the first that changed, lengths say whose the bytes are.
+    known, at = not trailer.failed, 0
+    for first, last in zip(before, after, strict=True):
+        if last is None:
+            raise wire.broken("a trailer that is none")
+        end = at + first.size_bytes
+        known = known and first.same(last) and end <= len(data)
+        found.append(InGroup(first, last, bytes(data[at:end]) if known else None))
+        at = end
+    return found

@@ -198,7 +198,7 @@ class PosixConnection:
         await self._stream.close()
 
     def _far(self) -> Far:
-        return Far(self._stream, int(self._probe.clock_offset_seconds * 1e9), self._folders.all())
+        return Far(self._stream, int(self._probe.clock_offset_seconds * 1e9), self._folders.all(), "proc" in self._tools)
 
     def _need_sums(self) -> None:
         if "sha256sum" not in self._tools:

@@ -29,6 +29,8 @@ class Far:
     stream: Stream
     clock_offset_ns: int
     folders: Sequence[bytes]
+    groups: bool
+    """Whether several files can be asked for at once."""
 
     def now_ns(self) -> int:
         """The far side's clock."""
@@ -46,16 +48,27 @@ class Lines:
         self._folder: bytes | None = None
 
     def ask(self, what: bytes, file: WantedFile | DoomedFile, *words: bytes) -> None:
-        """Sends them."""
-        folder, _, name = file.path.rpartition(b"/")
-        lines = b""
-        if folder != self._folder:
-            self._folder = folder
-            named = next((one for one in self._named if folder == one or folder.startswith(one + b"/")), b"")
-            rest = folder[len(named) + 1 :] if named else folder
-            lines = wire.request(b"enter", self._follow, wire.path_word(named), wire.path_word(rest))
-        identity = wire.identity(file.size_bytes, file.mtime_ns, file.inode)
-        self._far.stream.write(lines + wire.request(what, wire.path_word(name), *identity, *words))
+        """Asks for one file."""
+        self._far.stream.write(self._enter(file) + wire.request(what, *_file_words(file), *words))
+
+    def ask_many(self, files: Sequence[WantedFile]) -> None:
+        """Asks for several of one folder at once."""
+        words = [word for file in files for word in _file_words(file)]
+        self._far.stream.write(self._enter(files[0]) + wire.request(b"many", *words))
+
+    def _enter(self, file: WantedFile | DoomedFile) -> bytes:
+        folder = file.path.rpartition(b"/")[0]
+        if folder == self._folder:
+            return b""
+        self._folder = folder
+        named = next((one for one in self._named if folder == one or folder.startswith(one + b"/")), b"")
+        rest = folder[len(named) + 1 :] if named else folder
+        return wire.request(b"enter", self._follow, wire.path_word(named), wire.path_word(rest))
+
+
+def _file_words(file: WantedFile | DoomedFile) -> list[bytes]:
+    name = file.path.rpartition(b"/")[2]
+    return [wire.path_word(name), *wire.identity(file.size_bytes, file.mtime_ns, file.inode)]
 
 
 class Pipeline(Generic[Asked, Outcome]):

@@ -16,12 +16,14 @@ from mediasync.sources import endings
 from mediasync.sources.base import FileRead, Pace, ReadStatus, Sink, SinkOpener, WantedFile
 from mediasync.sources.listing import age_seconds
 from mediasync.sources.posix import wire
-from mediasync.sources.posix.answers import Answer, checked, read_answer, read_bytes, verdict
+from mediasync.sources.posix.answers import Answer, InGroup, checked, read_answer, read_bytes, read_group, verdict
 from mediasync.sources.posix.pipeline import Far, Lines, Pipeline
 from mediasync.sources.posix.stream import SLOWEST_HASH, STALL_SECONDS
 from mediasync.sources.selection import Selection
+from mediasync.sources.shell_posix import MOST_AT_ONCE
 
 WHOLE_BYTES = 8 * 1024 * 1024
+GROUPED_BYTES = 512 * 1024
 GRAIN_SECONDS = 0.05  # more than the grain of any kernel's file clock
 FRESH_SECONDS = 2.0  # whole seconds of the far side's clock, rounded
 _PIECE = 256 * 1024
@@ -37,6 +39,7 @@ class Reading:
         self._open_sink = open_sink
         self._pace = pace
         self._lines = Lines(far, selection.follow_symlinks)
+        self._group: list[WantedFile] = []
         self._pipeline: Pipeline[WantedFile, FileRead] = Pipeline(far.stream, window_bytes)
 
     def run(self, batches: AsyncIterator[Sequence[WantedFile]]) -> AsyncGenerator[FileRead, None]:
@@ -60,16 +63,52 @@ class Reading:
                 await done
         for file in batch:
             known = decided.get(file.path)
-            if known is not None and known.outcome is not None:
-                self._pipeline.expect(partial(_given, known.outcome))
+            if known is None and file.size_bytes <= GROUPED_BYTES and self._far.groups:
+                self._add_to_group(file)
                 continue
-            partly = file.partial
-            words = [b"%d" % partly.size_bytes, partly.sha256.hex().encode()] if partly is not None else [b"0", b"-"]
-            self._lines.ask(b"send", file, *words)
-            if known is not None:
-                self._pipeline.expect(partial(self._take_streamed, file, known.incomplete))
-            else:
+            self._ask_group()
+            if known is None:
+                self._lines.ask(b"send", file, b"0", b"-")
                 self._pipeline.expect(partial(self._take_whole, file))
+            elif known.outcome is not None:
+                self._pipeline.expect(partial(_given, known.outcome))
+            else:
+                partly = file.partial
+                words = [b"%d" % partly.size_bytes, partly.sha256.hex().encode()] if partly is not None else [b"0", b"-"]
+                self._lines.ask(b"send", file, *words)
+                self._pipeline.expect(partial(self._take_streamed, file, known.incomplete))
+        self._ask_group()
+
+    def _add_to_group(self, file: WantedFile) -> None:
+        """Small files of one folder are asked for together."""
+        group = self._group
+        if len(group) == MOST_AT_ONCE or (group and group[0].path.rpartition(b"/")[0] != file.path.rpartition(b"/")[0]):
+            self._ask_group()
+        self._group.append(file)
+
+    def _ask_group(self) -> None:
+        files, self._group = self._group, []
+        if not files:
+            return
+        self._lines.ask_many(files)
+        group = _Group(files)
+        for index in range(len(files)):
+            self._pipeline.expect(partial(self._take_of_group, group, index))
+
+    async def _take_of_group(self, group: _Group, index: int) -> FileRead:
+        """One of several files that were asked for together."""
+        wanted = group.files[index]
+        if index == 0:
+            group.found = await read_group(self._stream, group.files)
+        if group.found is None:
+            return await self._take_whole(wanted)
+        one = group.found[index]
+        if one.data is None:
+            return FileRead(wanted, ReadStatus.CHANGED, one.after.entry(wanted.path))
+        delay = self._pace.took(len(one.data)) if self._pace is not None else 0.0
+        if delay > 0:
+            await asyncio.sleep(delay)
+        return self._hand_on(wanted, one.before, one.after, one.data)
 
     async def _take_look(self, look: Look, done: asyncio.Future[None]) -> None:
         """Takes the parts of a file that were asked for, and decides about it or says which others it takes."""
@@ -98,11 +137,13 @@ class Reading:
         data = bytearray()
         trailer = await read_bytes(self._stream, wanted.size_bytes, data.extend, self._pace)
         status, after, message = verdict(before, trailer, wanted)
-        entry = after.entry(wanted.path)
         if status is not ReadStatus.OK:
-            return FileRead(wanted, status, entry, False, message)
+            return FileRead(wanted, status, after.entry(wanted.path), False, message)
+        return self._hand_on(wanted, before, after, bytes(data))
+
+    def _hand_on(self, wanted: WantedFile, before: wire.Seen, after: wire.Seen, content: bytes) -> FileRead:
+        """A file that is here, and stood still: it is taken if it is complete."""
         spans = endings.Spans(wanted.size_bytes)
-        content = bytes(data)
         spans.add(0, content)
         age = age_seconds(before.mtime_ns, before.ctime_ns, self._far.now_ns())
         reached = endings.ended(spans, wanted.path.rpartition(b"/")[2])
@@ -112,7 +153,7 @@ class Reading:
         sink = self._open_sink(wanted, 0)
         for start in range(0, len(content), _PIECE):
             sink.write(content[start : start + _PIECE])
-        return FileRead(wanted, ReadStatus.OK, entry, incomplete)
+        return FileRead(wanted, ReadStatus.OK, after.entry(wanted.path), incomplete)
 
     async def _take_streamed(self, wanted: WantedFile, incomplete: bool) -> FileRead:
         """A file that was looked at before: its bytes are handed on as they come."""
@@ -132,6 +173,14 @@ class Reading:
             left -= _PIECE
         status, after, message = verdict(before, trailer, wanted)
         return FileRead(wanted, status, after.entry(wanted.path), incomplete, message)
+
+
+@dataclass
+class _Group:
+    """Files that were asked for together, and what came of them; None if an answer of its own comes for each."""
+
+    files: list[WantedFile]
+    found: list[InGroup] | None = None
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -107,7 +108,7 @@ def _listing(*records: bytes) -> bytes:
 
 async def test_a_listing_as_it_should_be_is_taken() -> None:
     connection = await _connect(
-        {b"tree": _listing(b"./x.txt//" + FOUND + b"\n"), b"send": b"O 0 " + FILE + b"\nhelloNONCE 0 " + FILE + b"\n"}
+        {b"tree": _listing(b"./x.txt//" + FOUND + b"\n"), b"many": b"O 0 " + FILE + b"\nhelloNONCE 0 " + FILE + b"\n"}
     )
     found = await scan(connection)
     assert set(found.files) == {b"x.txt"}
@@ -163,20 +164,33 @@ async def test_a_listing_without_its_clock_or_its_end_is_refused() -> None:
         b"O 0 " + FILE + b"\nhelloNONCE 0 nonsense\n",
         b"C nonsense\n",
         b"x" * 70_000,
+        b"M\nnonsense\n",
+        b"M\n" + FILE.replace(b"5|9", b"5|8") + b"\n",
+        b"M\n" + FILE + b"\nhelloNONCE 0 \n",
     ],
 )
 async def test_an_answer_to_a_read_that_is_none_is_refused(answer: bytes) -> None:
-    connection = await _connect({b"send": answer})
+    connection = await _connect({b"many": answer})
     await _refused(lambda: read(connection, [WANTED]))
 
 
 @pytest.mark.parametrize("data", [b"hell", b"hello and more", b""])
 async def test_bytes_of_another_number_are_never_taken_for_the_file(data: bytes) -> None:
-    connection = await _connect({b"send": b"O 0 " + FILE + b"\n" + data + b"NONCE 0 " + FILE + b"\n"})
+    connection = await _connect({b"many": b"O 0 " + FILE + b"\n" + data + b"NONCE 0 " + FILE + b"\n"})
     sinks = Collector()
     (outcome,) = await read(connection, [WANTED], sinks)
     assert outcome.status.value == "unreadable"
     assert sinks.files == {}
+
+
+async def test_a_group_in_which_one_changed_gives_nothing_behind_it() -> None:
+    changed = FILE.replace(b"5|9|1700000000", b"6|9|1700000001")
+    answer = b"M\n" + (FILE + b"\n") * 3 + b"hello" + b"hello!" + b"hello" + b"NONCE 0 " + FILE + b"\n" + changed + b"\n" + FILE + b"\n"
+    connection = await _connect({b"many": answer})
+    sinks = Collector()
+    outcomes = await read(connection, [replace(WANTED, path=path) for path in (b"a.txt", b"b.txt", b"c.txt")], sinks)
+    assert [outcome.status.value for outcome in outcomes] == ["ok", "changed", "changed"]
+    assert sinks.files == {b"a.txt": b"hello"}
 
 
 @pytest.mark.parametrize("answer", [b"O 0 " + FILE + b"\nnonsenseNONCE 0 " + FILE + b"\n", b"D\n"])
