@@ -46,6 +46,7 @@ from mediasync.model import (
     SourceReport,
     SourceSpec,
     SshConnection,
+    SyncOptions,
     SyncSpec,
 )
 from mediasync.runtime.channels import open_channel, rpc_errors
@@ -222,10 +223,16 @@ class Client:
         """Forgets a named source; no file is touched. Raises SOURCE_NOT_FOUND, SOURCE_IN_CONFIGURATION."""
         await self._call(self._coordinator.DeleteSource, coordinator_pb2.DeleteSourceRequest(request_id=new_request_id(), name=name))
 
-    async def test_source(self, source: SourceSpec | str, folders: Sequence[bytes] = ()) -> SourceReport:
-        """Connects to a source, given by its name or in full, and says what is there. Takes nothing. Raises the source's reasons."""
+    async def test_source(
+        self, source: SourceSpec | str, folders: Sequence[bytes] = (), *, options: SyncOptions | None = None, dest_path: str = ""
+    ) -> SourceReport:
+        """Connects to a source, given by its name or in full, and says what is there, how fast it can be read, and what a sync with
+        `options` would look at. Takes nothing. With `dest_path` also says how much space is free there. Raises the source's reasons."""
         request = coordinator_pb2.TestSourceRequest(
-            source=convert.source_to_pb(_source(source)), folders=[convert.file_path(folder) for folder in folders]
+            source=convert.source_to_pb(_source(source)),
+            folders=[convert.file_path(folder) for folder in folders],
+            options=None if options is None else convert.options_to_pb(options),
+            dest_path=dest_path,
         )
         return convert.report_from_pb((await self._call(self._coordinator.TestSource, request, _SOURCE_SECONDS)).report)
 

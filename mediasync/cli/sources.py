@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Named sources: where files come from.", no_args_is_help=True)
 
+_CLOCK_WARN_SECONDS = 300.0
+
 Name = Annotated[str, typer.Argument(help="The source's name.")]
 NameOrUrl = Annotated[
     str, typer.Argument(help=r"A named source, ssh://\[user@]host\[:port]/path, docker://\[context@]container/path, or a folder.")
@@ -202,7 +204,9 @@ def test(
     as_json: AsJson = False,
     coordinator: Coordinator = "",
 ) -> None:
-    """Connect to a source and say what is there. Takes nothing, changes nothing.
+    """Connect to a source and say what is there, how fast it can be read, and what a sync would look at. Takes nothing, changes nothing.
+
+    A named source is tested with its own folders and filters; it reads for a second at most to measure the rate.
 
     Example: mediasync sources test ssh://root@ssh4.vast.ai:12345 --profile vastai
     """
@@ -210,7 +214,7 @@ def test(
 
     from mediasync.cli import output
     from mediasync.cli.session import configure, connected
-    from mediasync.cli.targets import Wishes, check_source, resolve_folders, resolve_source
+    from mediasync.cli.targets import Wishes, check_source, resolve_test
     from mediasync.paths import display
 
     wishes = Wishes(
@@ -229,8 +233,8 @@ def test(
 
     async def run() -> SourceReport:
         async with connected("sources test", coordinator) as (client, _):
-            place = await resolve_source(client, source, wishes, configuration, own_file=config is not None)
-            return await client.test_source(place, resolve_folders(wishes))
+            spec = await resolve_test(client, source, wishes, configuration, own_file=config is not None)
+            return await client.test_source(spec.source, spec.folders, options=spec.options, dest_path=spec.dest_path)
 
     found = asyncio.run(run())
     if as_json:
@@ -241,14 +245,25 @@ def test(
     output.pairs(
         [
             ("path", display(found.root)),
+            ("engine", found.engine),
             ("far side", found.platform),
+            ("tools", ", ".join(found.tools)),
             ("files", f"{output.count(found.files, 'file')}, {output.size(found.size_bytes)}"),
             ("folders", "\n".join(shown[:20] + ([f"… and {len(shown) - 20} more"] if len(shown) > 20 else []))),
             ("such as", "\n".join(display(name) for name in found.sample)),
             ("round trip", f"{found.round_trip_seconds * 1000:.1f} ms"),
+            ("rate", f"{output.size(found.bytes_per_second)}/s over one connection" if found.bytes_per_second else ""),
+            ("free there", _free(found.source_free_bytes)),
+            ("free here", _free(found.library_free_bytes)),
             ("clock", f"{found.clock_offset_seconds:+.1f} s against ours" if abs(found.clock_offset_seconds) >= 1 else ""),
         ]
     )
+    if abs(found.clock_offset_seconds) > _CLOCK_WARN_SECONDS:
+        direction = "ahead of" if found.clock_offset_seconds > 0 else "behind"
+        output.note(
+            f"The far side's clock is {output.span(abs(found.clock_offset_seconds))} {direction} ours. "
+            "Nothing is missed for that, but times of files will look wrong: set the clock there."
+        )
 
 
 @app.command()
@@ -296,6 +311,12 @@ def trust(
         output.line(f"{key.host} is trusted already: {key.algorithm} {key.fingerprint}, in {file}")
     else:
         output.line(f"{key.host} is trusted from now on: {key.algorithm} {key.fingerprint}, in {file}")
+
+
+def _free(free_bytes: int | None) -> str:
+    from mediasync.cli import output
+
+    return "" if free_bytes is None else output.size(free_bytes)
 
 
 async def _trust(client: Client, source: SourceSpec, fingerprint: str, as_json: bool) -> tuple[HostKey, str, bool]:

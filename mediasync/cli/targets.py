@@ -64,6 +64,25 @@ async def resolve_source(client: Client, source: str, wishes: Wishes, configurat
     return _reached((await _named(client, source, configuration if own_file else None)).source, wishes)
 
 
+async def resolve_test(client: Client, source: str, wishes: Wishes, configuration: Configuration, *, own_file: bool) -> SyncSpec:
+    """What is looked at to test `source`: a URL is its place, a name the sync that it stands for. Looked up as `resolve_sync` does."""
+    from dataclasses import replace
+
+    from mediasync.config import is_url
+    from mediasync.model import SyncSpec
+
+    folders = resolve_folders(wishes)
+    if is_url(source):
+        return SyncSpec(source_from_url(source, wishes), "", folders)
+    if wishes.profile:
+        raise _profile_of_name(source)
+    if own_file and source in configuration.sources:
+        spec = configuration.sources[source]
+    else:
+        spec = await _named(client, source, configuration if own_file else None)
+    return replace(spec, source=_reached(spec.source, wishes), folders=folders or spec.folders)
+
+
 async def _named(client: Client, name: str, own: Configuration | None) -> SyncSpec:
     """The sync that the coordinator knows by `name`. A name that it does not know may be one of the command's own file, misspelled."""
     from mediasync.suggest import nearest

@@ -21,10 +21,11 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from mediasync.model import FollowSymlinks, SyncOptions
+from mediasync.model import FollowSymlinks, SourceSpec, SyncOptions
+from mediasync.profiles import PROFILES
 from mediasync.sources import filters
 
 
@@ -161,6 +162,16 @@ class Selection:
 
 EVERYTHING = Selection()
 """Every result, as no option narrows it."""
+
+
+def selection_for(source: SourceSpec, options: SyncOptions) -> Selection:
+    """The selection of a sync from `source`: what its options say, laid over what is no result at a source of its type. A pattern of the
+    options can take that back. Raises ValueError for a pattern that is none."""
+    profile = PROFILES[source.type]
+    name = source.root.rstrip(b"/").rpartition(b"/")[2]
+    if not source.root or not profile.not_results or name in profile.results:
+        return Selection.of(options)
+    return Selection.of(replace(options, excluded_patterns=(*profile.not_results, *options.excluded_patterns)))
 
 
 def _compiled(listed: Sequence[Rule]) -> tuple[tuple[bool, bool, re.Pattern[bytes]], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -21,7 +22,6 @@ from mediasync.v1 import (
     progress_pb2_grpc,
     transfer_pb2,
     transfer_pb2_grpc,
-    types_pb2,
 )
 from services.coordinator.terms import Activity, Alive, Processed, Scanned
 
@@ -142,21 +142,21 @@ class GrpcPeers:
         async for event in _messages(self._progress.Watch(request), _PROGRESS, _SILENCE_SECONDS):
             yield event
 
-    async def test_source(self, source: SourceSpec, folders: tuple[bytes, ...], seconds: float | None) -> SourceReport:
+    async def test_source(self, spec: SyncSpec, seconds: float | None) -> SourceReport:
         """What is at a source, with files counted. `seconds` is how long the one who asks is willing to wait."""
         request = transfer_pb2.ProbeSourceRequest(
-            source=convert.source_to_pb(source),
-            folders=[convert.file_path(folder) for folder in folders],
+            source=convert.source_to_pb(spec.source),
+            folders=[convert.file_path(folder) for folder in spec.folders],
             count_files=True,
+            survey=True,
+            dest_path=spec.dest_path,
             # A person waits for the answer: one attempt says more than three.
-            options=types_pb2.SyncOptions(retry_attempts=0),
+            options=convert.options_to_pb(dataclasses.replace(spec.options, retry_attempts=0)),
         )
         with rpc_errors(_TRANSFER):
             response = await self._transfer.ProbeSource(request, timeout=seconds)
         return convert.report_from_pb(response.report)
 
-    async def host_key(self, source: SourceSpec) -> HostKey:
-        """The key that a host shows."""
     async def prepare_repair(self, library_path: str, repair_id: str) -> tuple[list[tuple[str, int]], int]:
         """The keys of the sources that have what a library lost, with how many files each; and how many files no source has."""
         request = transfer_pb2.PrepareRepairRequest(library_path=library_path, repair_id=repair_id)
@@ -164,6 +164,8 @@ class GrpcPeers:
             response = await self._transfer.PrepareRepair(request, timeout=_REPAIR_SECONDS)
         return [(source.source_key, source.files) for source in response.sources], response.files_without_source
 
+    async def host_key(self, source: SourceSpec) -> HostKey:
+        """The key that a host shows."""
         request = transfer_pb2.ReadHostKeyRequest(source=convert.source_to_pb(source))
         with rpc_errors(_TRANSFER):
             response = await self._transfer.ReadHostKey(request, timeout=_CONNECT_SECONDS)

@@ -16,7 +16,7 @@ from opentelemetry import trace
 from mediasync import convert
 from mediasync.convert.previews import preview_summary_from_pb, preview_summary_to_pb
 from mediasync.errors import FieldViolation
-from mediasync.model import Job, PreviewSummary
+from mediasync.model import Job, PreviewSummary, SyncSpec
 from mediasync.runtime import paging, propagation
 from mediasync.runtime.context import SYNC_ID_BAGGAGE
 from mediasync.v1 import coordinator_pb2 as pb
@@ -147,19 +147,21 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         return pb.DeleteSourceResponse()
 
     async def TestSource(self, request: pb.TestSourceRequest, context: Context) -> pb.TestSourceResponse:
-        source = await self._sources.fill_source(convert.source_from_pb(request.source))
         folders = tuple(folder.raw for folder in request.folders)
-        validation.require(validation.check_source(source, "source") + validation.check_folders(folders, "folders"))
-        report = await self._peers.test_source(source, folders, context.time_remaining())
+        asked = SyncSpec(convert.source_from_pb(request.source), request.dest_path, folders, convert.options_from_pb(request.options))
+        spec = await self._sources.fill(asked, options_given=request.HasField("options"))
+        wrong = validation.check_source(spec.source, "source") + validation.check_folders(spec.folders, "folders")
+        validation.require(wrong + validation.check_options(spec.options, "options"))
+        report = await self._peers.test_source(spec, context.time_remaining())
         return pb.TestSourceResponse(report=convert.report_to_pb(report))
 
-    async def GetHostKey(self, request: pb.GetHostKeyRequest, context: Context) -> pb.GetHostKeyResponse:
-        source = await self._sources.fill_source(convert.source_from_pb(request.source))
     async def RepairLibrary(self, request: pb.RepairLibraryRequest, context: Context) -> pb.RepairLibraryResponse:
         validation.require(validation.check_request_id(request.request_id))
         jobs, without = await self._repairs.repair(_request(request, request.request_id), request.library_path, _trace())
         return pb.RepairLibraryResponse(jobs=[convert.job_to_pb(job) for job in jobs], files_without_source=without)
 
+    async def GetHostKey(self, request: pb.GetHostKeyRequest, context: Context) -> pb.GetHostKeyResponse:
+        source = await self._sources.fill_source(convert.source_from_pb(request.source))
         validation.require(validation.check_source(source, "source"))
         return pb.GetHostKeyResponse(host_key=convert.host_key_to_pb(await self._peers.host_key(source)))
 

@@ -84,7 +84,7 @@ def check_spec(spec: SyncSpec, prefix: str, *, needs_dest: bool = True) -> list[
         found.append(FieldViolation(f"{prefix}.dest_path", "must not hold a NUL character"))
     elif not os.path.isabs(spec.dest_path):
         found.append(FieldViolation(f"{prefix}.dest_path", f"must be an absolute path, is {display(os.fsencode(spec.dest_path))!r}"))
-    return found + check_folders(spec.folders, f"{prefix}.folders") + _check_options(spec.options, f"{prefix}.options")
+    return found + check_folders(spec.folders, f"{prefix}.folders") + check_options(spec.options, f"{prefix}.options")
 
 
 def check_folders(folders: Sequence[bytes], prefix: str) -> list[FieldViolation]:
@@ -166,7 +166,7 @@ def _is_word(text: str, limit: int) -> bool:
     return len(text) <= limit and text.isprintable() and not text.startswith("-") and not any(c.isspace() for c in text)
 
 
-def _check_options(options: SyncOptions, prefix: str) -> list[FieldViolation]:
+def check_options(options: SyncOptions, prefix: str) -> list[FieldViolation]:
     ranges: tuple[tuple[str, float, float, float, str], ...] = (
         ("parallel_transfers", options.parallel_transfers, 1, MAX_PARALLEL_TRANSFERS, ""),
         ("retry_attempts", options.retry_attempts, 0, MAX_RETRY_ATTEMPTS, ""),

@@ -50,13 +50,14 @@ class TransferServicer(LibraryServicer):
 
     async def ProbeSource(self, request: pb.ProbeSourceRequest, context: Context) -> pb.ProbeSourceResponse:
         source = convert.source_from_pb(request.source)
-        if request.dest_path:
+        if request.dest_path and not request.survey:
             await self._worker.check_library(request.dest_path)
         folders = tuple(folder.raw for folder in request.folders)
         options = convert.options_from_pb(request.options)
-        if request.dest_path:
-            await self._worker.expect_sync(SyncSpec(source, request.dest_path, folders, options))
-        report, units = await self._worker.probe(source, folders, count_files=request.count_files, options=options)
+        spec = SyncSpec(source, request.dest_path, folders, options)
+        if request.dest_path and not request.survey:
+            await self._worker.expect_sync(spec)
+        report, units = await self._worker.probe(spec, count_files=request.count_files, survey=request.survey)
         return pb.ProbeSourceResponse(report=convert.report_to_pb(report), units=[convert.file_path(unit) for unit in units])
 
     async def ScanFolder(self, request: pb.ScanFolderRequest, context: Context) -> pb.ScanFolderResponse:

@@ -18,10 +18,11 @@ from mediasync.model import PreviewSummary, SourceReport, SourceSpec, SyncOption
 from mediasync.paths import display
 from mediasync.profiles import PROFILES
 from mediasync.runtime import context
-from mediasync.sources.base import Connection, DirectoryScanned, ScanFinished, ScanRequest, Source
-from mediasync.sources.selection import Selection
+from mediasync.sources.base import Connection, Source, Surroundings
+from mediasync.sources.selection import selection_for
 from mediasync.storage.database import Database
 from mediasync.suggest import nearest
+from services.transfer import surveying
 from services.transfer.bandwidth import Limits
 from services.transfer.entities import LibraryId, SyncUnit
 from services.transfer.failed_store import FailedStore
@@ -45,7 +46,6 @@ from services.transfer.tally import UnitTally
 from services.transfer.watching import Activity, FolderWatch
 
 _logger = logging.getLogger(__name__)
-_SAMPLE = 10
 
 
 class TransferWorker:
@@ -167,17 +167,15 @@ class TransferWorker:
         if lanes.far and not await self._manifest.ever_scanned(spec.source.key, os.fsencode(spec.dest_path)):
             lanes.warm()
 
-    async def probe(
-        self, spec: SourceSpec, folders: tuple[bytes, ...], *, count_files: bool, options: SyncOptions | None = None
-    ) -> tuple[SourceReport, list[bytes]]:
-        """Connects, and says what is there and which units a sync of `folders` has. Raises MediasyncError.
+    async def probe(self, spec: SyncSpec, *, count_files: bool, survey: bool = False) -> tuple[SourceReport, list[bytes]]:
+        """Connects, and says what is there and which units a sync of `spec` has. With `survey` looks around too. Raises MediasyncError.
 
-        A line that breaks is tried again as `options` say; a host that cannot be reached at all is told at once.
+        A line that breaks is tried again as the options say; a host that cannot be reached at all is told at once.
         """
-        attempts = Attempts(options or SyncOptions())
+        attempts = Attempts(spec.options)
         while True:
             try:
-                return await self._probe(spec, folders, count_files)
+                return await self._probe(spec, count_files, survey)
             except MediasyncError as error:
                 if error.reason is not Reason.CONNECTION_LOST:
                     raise
@@ -185,21 +183,17 @@ class TransferWorker:
                 _logger.warning("%s; %s", error, attempts, extra={"delay_seconds": delay})
                 await asyncio.sleep(delay)
 
-    async def _probe(self, spec: SourceSpec, folders: tuple[bytes, ...], count_files: bool) -> tuple[SourceReport, list[bytes]]:
-        async with self._pools.pool(spec, SyncOptions().parallel_transfers).connection() as connection:
+    async def _probe(self, spec: SyncSpec, count_files: bool, survey: bool) -> tuple[SourceReport, list[bytes]]:
+        selection = selection_for(spec.source, spec.options)
+        async with self._pools.pool(spec.source, SyncOptions().parallel_transfers).connection() as connection:
             present = await connection.list_folders()
-            units = await self._units(connection, spec, folders, present)
+            units = await self._units(connection, spec.source, spec.folders, present)
             probe = connection.probe
-            files = size_bytes = 0
-            sample: list[bytes] = []
-            if count_files:
-                for unit in units:
-                    async for record in connection.scan(ScanRequest(unit)):
-                        if isinstance(record, ScanFinished):
-                            files += record.files_seen
-                            size_bytes += record.bytes_seen
-                        elif isinstance(record, DirectoryScanned) and len(sample) < _SAMPLE:
-                            sample += [entry.path for entry in record.files[: _SAMPLE - len(sample)]]
+            found = await surveying.count(connection, units, selection) if count_files else surveying.Found()
+            around = await connection.surroundings() if survey else Surroundings()
+            library_free = await asyncio.to_thread(surveying.free_bytes, spec.dest_path) if survey and spec.dest_path else None
+            # Last: it may close the connection.
+            rate = await surveying.bytes_per_second(connection, found.readable, selection) if survey and found.readable else 0
             report = SourceReport(
                 probe.engine,
                 probe.platform,
@@ -207,9 +201,13 @@ class TransferWorker:
                 tuple(present),
                 probe.round_trip_seconds,
                 probe.clock_offset_seconds,
-                files,
-                size_bytes,
-                tuple(sample),
+                found.files,
+                found.size_bytes,
+                tuple(found.names),
+                around.tools,
+                around.free_bytes,
+                library_free,
+                rate,
             )
             return report, units
 
@@ -309,7 +307,8 @@ class TransferWorker:
 
     def _lanes(self, sync_id: str, spec: SyncSpec) -> Lanes:
         pool = self._pools.pool(spec.source, spec.options.parallel_transfers)
-        return Lanes(spec.source, spec.options, sync_id, Selection.of(spec.options), pool, self.limits, self._receivers, spec.folders)
+        selection = selection_for(spec.source, spec.options)
+        return Lanes(spec.source, spec.options, sync_id, selection, pool, self.limits, self._receivers, spec.folders)
 
     async def close(self) -> None:
         """Closes connections and ends receivers."""

@@ -78,8 +78,12 @@ async def test_sources_are_added_listed_shown_tested_and_removed(peer: PeerServe
 
     tested = await cli("sources", "test", "forge", "--folder", "a", "--accept-new-host-key")
     assert tested.code == 0
-    for words in ("The source answers", "7 files, 7.0 kB", "b\\n", "20.0 ms", "+5.0 s against ours"):
+    for words in ("The source answers", "7 files, 7.0 kB", "b\\n", "20.0 ms", "-400.0 s against ours", "agent", "find, rsync"):
         assert words in tested.stdout
+    for words in ("12.0 MB/s over one connection", "2.0 TB", "30.0 GB"):
+        assert words in tested.stdout
+    assert "clock is 6 min 40 s behind ours" in tested.stderr
+    assert peer.peer.requests[-1].dest_path == str(cli.folder / "lib")
     assert peer.peer.requests[-1].source.ssh.accept_new_host_key
     assert json.loads((await cli("sources", "test", URL + "x", "--json")).stdout)["sample"] == ["a/1.png"]
 

@@ -155,7 +155,9 @@ async def test_a_source_is_tested_by_the_worker(coordinator: CoordinatorClient, 
     report = (await coordinator.stub.TestSource(request, timeout=BOUND_SECONDS)).report
     assert (report.engine, report.files) == ("agent", 7)
     [asked] = peers.transfer.requests
-    assert (asked.source.ssh.host, asked.count_files, asked.dest_path, asked.folders[0].raw) == ("comfy.lan", True, "", b"video")
+    # The library is only looked at, and what the name says of the rest counts.
+    assert (asked.source.ssh.host, asked.count_files, asked.survey, asked.dest_path) == ("comfy.lan", True, True, "/media/comfy")
+    assert asked.folders[0].raw == b"video"
     peers.transfer.failures[b"probe"] = [MediasyncError(Reason.HOST_NOT_FOUND, "no such host")]
     assert (await refused(coordinator.stub.TestSource(request, timeout=BOUND_SECONDS))).reason is Reason.HOST_NOT_FOUND
     wrong = pb.TestSourceRequest(source=types_pb2.SourceSpec(), folders=[file_path(b"..")])
