@@ -38,20 +38,36 @@ CRASH_POINTS = (
     "transfer.before_processed",
 )
 
+ELSEWHERE = ("coordinator.after_pause", "transfer.before_adopt", "transfer.verify_step")
+
+# Only a pull of so much starts receivers.
+RECEIVER_POINTS = ("receiver.before_telling", "receiver.mid_file")
+LARGE_PULL_FILES, LARGE_FILE_BYTES = 9, 4 << 20
+
 
 def test_every_crash_point_in_the_code_is_driven_here() -> None:
     named = set()
     for package in (mediasync, services):
         for path in Path(package.__path__[0]).rglob("*.py"):
             named |= set(re.findall(r'crash\.point\("([^"]+)"\)', path.read_text()))
-    assert named == {*CRASH_POINTS, *LANDING_POINTS}
+    assert named == {*CRASH_POINTS, *RECEIVER_POINTS, *LANDING_POINTS, *driven_elsewhere()}
+
+
+def driven_elsewhere() -> set[str]:
+    """Points of what an ordinary sync does not pass, named by the tests that do."""
+    here = Path(__file__)
+    others = (path.read_text() for path in here.parents[1].rglob("test_*.py") if path != here)
+    return {point for text in others for point in ELSEWHERE if f'"{point}"' in text}
 
 
 @pytest.mark.needs_sshd
-@pytest.mark.parametrize("point", CRASH_POINTS)
-def test_i5_a_service_killed_at_a_named_point_loses_and_doubles_nothing(installation: Installation, point: str) -> None:
+@pytest.mark.parametrize("point", CRASH_POINTS + RECEIVER_POINTS)
+def test_i5_a_process_killed_at_a_named_point_loses_and_doubles_nothing(installation: Installation, point: str) -> None:
+    large = LARGE_PULL_FILES if point in RECEIVER_POINTS else 0
     for number in range(150):
-        installation.write(f"txt2img-images/2026-11-{number % 3 + 20}/{number:05}.txt")
+        path = installation.write(f"txt2img-images/2026-11-{number % 3 + 20}/{number:05}.txt")
+        if number < large:
+            path.write_bytes(b"%d" % number * LARGE_FILE_BYTES)
     result = installation.sync(MEDIASYNC_CRASH_AT=point)
     assert (installation.home / "run" / f"crashed.{point}").exists(), "the point was never passed"
     assert result.code == 0, result.err
@@ -63,5 +79,5 @@ def test_i5_a_service_killed_at_a_named_point_loses_and_doubles_nothing(installa
     with closing(sqlite3.connect(installation.home / "transfer.db")) as database:
         for table, rows in {"manifest": 150, "library_files": 150, "landings": 0, "processing": 0, "outbox": 0}.items():
             assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (rows,), table
-    assert sorted(path.name for path in (installation.library / ".mediasync").iterdir()) == ["library.json", "staging"]
+    assert sorted(path.name for path in (installation.library / ".mediasync").iterdir()) == ["library.json", "partial", "staging"]
     assert list((installation.library / ".mediasync" / "staging").iterdir()) == []
