@@ -33,6 +33,7 @@ from mediasync.errors import FieldViolation, MediasyncError, Reason
 from mediasync.following import Forward
 from mediasync.handle import JobHandle
 from mediasync.ids import new_request_id
+from mediasync.library_client import LibraryCalls
 from mediasync.local.launch import local_services
 from mediasync.model import (
     CatalogFile,
@@ -69,7 +70,7 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 
 
-class Client:
+class Client(LibraryCalls):
     """A connection to a coordinator. Use it with `async with`."""
 
     def __init__(self, coordinator: str | None = None, home: str | os.PathLike[str] | None = None) -> None:

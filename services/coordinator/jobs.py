@@ -12,7 +12,8 @@ from typing import Protocol
 from mediasync.ids import new_job_id, new_sync_id
 from mediasync.model import Job, JobState, SourceSpec, SshConnection, SyncSpec
 from mediasync.runtime import crash
-from services.coordinator.store import Request, Store, Unit
+from services.coordinator.rows import Unit
+from services.coordinator.store import Request, Store
 
 
 class Engine(Protocol):

@@ -13,8 +13,9 @@ from typing import Protocol
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import Job, SyncSpec
 from services.coordinator.jobs import Jobs
+from services.coordinator.rows import Unit
 from services.coordinator.sources import Sources
-from services.coordinator.store import Request, Unit
+from services.coordinator.store import Request
 
 _PAGE = 200
 _NAMED = "name:"
