@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -152,18 +153,18 @@ class Engine:
             return self._relay.problem
         system = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
         number = system.errno if isinstance(system, OSError) else None
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLError):
+            return MediasyncError(
+                Reason.DOCKER_DENIED,
+                f"{self.place} (chosen by {self.endpoint.named_by}) and we do not trust each other: {_words(error)}",
+                "Check ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH, or those of the context.",
+            )
         if number in (errno.EACCES, errno.EPERM):
             return MediasyncError(
                 Reason.DOCKER_DENIED,
                 f"the services' user may not talk to {self.place} (chosen by {self.endpoint.named_by}): permission denied",
                 "Add the user to the group `docker` (sudo usermod -aG docker USER), log in anew and restart the services; "
                 "or name an engine that it may use.",
-            )
-        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-            return MediasyncError(
-                Reason.DOCKER_DENIED,
-                f"{self.place} (chosen by {self.endpoint.named_by}) and we do not trust each other: {_words(error)}",
-                "Check ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH, or those of the context.",
             )
         why = "it did not answer in time" if isinstance(error, TimeoutError) else _words(system)
         return MediasyncError(
