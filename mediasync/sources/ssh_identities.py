@@ -114,7 +114,7 @@ def _in_order(
             said.append(f"{path} ({_worth(certificate, user)})")
         if file.key is not None:
             pairs += asyncssh.load_keypairs([file.key])
-            said.append(f"{file.path} ({file.key.get_algorithm()})")
+            said.append(" ".join(filter(None, (file.key.get_algorithm(), file.key.get_comment(errors="replace"), f"({file.path})"))))
             used.add(file.key.public_data)
         elif through_agent is not None:
             pairs.append(through_agent)

@@ -86,6 +86,24 @@ def test_a_wrong_key_is_refused_with_the_keys_that_were_tried(case: Case) -> Non
     case.refuse(3, "AUTHENTICATION_FAILED", *said, login=login)
 
 
+def test_a_passphrase_opens_the_key_and_is_nowhere_to_be_found_afterwards(case: Case) -> None:
+    secret, file, locked = "a passphrase of many words", case.folder / "passphrase", case.folder / "locked"
+    asyncssh.read_private_key(case.server.identity_file).write_private_key(locked, passphrase=secret)
+    known = case.login[2:]
+    file.write_text("not that one\n")
+    locked.chmod(0o600)
+    file.chmod(0o600)
+    wrong = ("--identity-file", str(locked), "--passphrase-file", str(file), *known)
+    case.refuse(3, "AUTHENTICATION_FAILED", "the passphrase that was given does not open it", login=wrong)
+    case.refuse(3, "AUTHENTICATION_FAILED", "give its passphrase", login=("--identity-file", str(locked), *known))
+    file.write_text(f"{secret}\n")
+    result = case.run("sync", case.url, case.library, *wrong, "--json")
+    assert result.code == 0, result.err
+    assert secret not in result.out + result.err
+    for path in (path for folder in (case.home, case.library) for path in folder.rglob("*") if path.is_file()):
+        assert secret.encode() not in path.read_bytes(), path
+
+
 def test_a_key_file_that_is_not_there_is_found_before_anything_starts(case: Case) -> None:
     result = case.run(
         "sync", case.url, case.library, "--identity-file", "missing-key", "--json", MEDIASYNC_HOME=str(case.folder / "unused")
