@@ -214,11 +214,13 @@ def test_a_source_whose_folder_cannot_be_read_at_all_is_refused(case: Case) -> N
     refused(result, 3, "SOURCE_UNREADABLE", f"{case.source} at", "cannot be read: Permission denied", "Log in as a user who may read")
 
 
-def test_a_far_side_without_python_is_refused(case: Case) -> None:
+def test_a_far_side_without_python_is_read_by_its_tools_and_refused_if_the_agent_was_asked_for(case: Case) -> None:
     # The very command, looking for names that are nowhere.
     hidden = 'ForceCommand sh -c "$(printf %s "$SSH_ORIGINAL_COMMAND" | sed s/python/no-such-python/g)"'
     with far_side(case, hidden) as there:
-        there.refuse(3, "SOURCE_WITHOUT_PYTHON", "no Python 3.6 or later was found", "looked for python3", "Install python3")
+        result = there.run("sync", there.url, there.library, *there.login, "--engine", "agent", "--json")
+        refused(result, 3, "SOURCE_WITHOUT_PYTHON", "no Python 3.6 or later was found", "looked for python3", "Install python3")
+        there.complete()
 
 
 def test_an_account_that_may_run_nothing_is_refused_with_what_it_printed(case: Case) -> None:
