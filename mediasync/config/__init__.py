@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 from mediasync.config.configuration import Configuration, CoordinatorSettings, IngestSettings, Setting, Subscriber
-from mediasync.config.loading import Examination, examine, load, locate
+from mediasync.config.loading import Examination, examine, load
 from mediasync.config.sync_config import NotInForceWarning, SyncConfig
 from mediasync.config.urls import is_url, parse_source_url
+from mediasync.config_file import locate
 
 __all__ = [
     "Configuration",

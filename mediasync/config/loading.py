@@ -10,6 +10,7 @@ from pathlib import Path
 from mediasync.config import checks, environment, tree
 from mediasync.config.configuration import Configuration, resolve
 from mediasync.config.tree import Mistake, Table
+from mediasync.config_file import locate
 from mediasync.errors import FieldViolation, MediasyncError, Reason
 from mediasync.paths import display
 
@@ -46,18 +47,6 @@ def examine(path: str | os.PathLike[str] | None = None, environ: Mapping[str, st
     return parse(text or "", None if text is None else file, environ)
 
 
-def locate(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ) -> tuple[Path, str]:
-    """The configuration file, absolute, and who named it; nobody did when the second value is empty."""
-    if path:
-        return _absolute(os.fspath(path)), "--config"
-    if named := environ.get("MEDIASYNC_CONFIG"):
-        return _absolute(named), "MEDIASYNC_CONFIG"
-    base = environ.get("XDG_CONFIG_HOME", "")
-    # The XDG specification: a relative path there is to be ignored.
-    folder = Path(base) if base.startswith("/") else Path(environ.get("HOME") or Path("~").expanduser(), ".config")
-    return folder / "mediasync" / "config.yaml", ""
-
-
 def parse(text: str, file: Path | None, environ: Mapping[str, str] = os.environ) -> Examination:
     """The configuration that is written in `text`, with what the environment adds. Relative paths start at the folder of `file`."""
     folder = str(file.parent if file else Path.cwd())
@@ -81,10 +70,6 @@ def parse(text: str, file: Path | None, environ: Mapping[str, str] = os.environ)
 
 def _place(mistake: Mistake) -> tuple[str, int, int, str]:
     return mistake.origin.variable, mistake.origin.line, mistake.origin.column, mistake.key
-
-
-def _absolute(path: str) -> Path:
-    return Path(path).expanduser().absolute()
 
 
 def _read(file: Path, named_by: str) -> str | None:

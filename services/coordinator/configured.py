@@ -25,7 +25,7 @@ class ConfiguredWatches:
         return await asyncio.to_thread(self._get)
 
     def _get(self) -> Mapping[str, SyncSpec]:
-        from mediasync.config.loading import locate
+        from mediasync.config_file import locate
 
         try:
             status = locate()[0].stat()
