@@ -56,13 +56,27 @@ class Places:
     partial: Path
 
     def prepare(self) -> None:
-        """Makes the folders, and removes beginnings that nobody went on with."""
+        """Makes the folders, and removes what dead processes left and beginnings that nobody went on with."""
         for folder in (self.scratch, self.partial):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in self.scratch.glob("rsync-*"):
+            if not _lives(folder.name):
+                shutil.rmtree(folder, ignore_errors=True)
         for file in self.partial.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - file.stat().st_mtime > _KEEP_PARTIAL_SECONDS:
                     file.unlink()
+
+
+def _lives(name: str) -> bool:
+    """Whether the process that made a folder of that name is still there."""
+    try:
+        os.kill(int(name.split("-")[1]), 0)
+    except (ProcessLookupError, ValueError, IndexError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class Batch:
@@ -92,7 +106,7 @@ class Batch:
                 takes.append(wanted)
         if takes:
             parent = near or os.fsencode(self._places.scratch)
-            folder = await asyncio.to_thread(tempfile.mkdtemp, dir=parent, prefix=b"rsync-")
+            folder = await asyncio.to_thread(tempfile.mkdtemp, dir=parent, prefix=b"rsync-%d-" % os.getpid())
             try:
                 troubles = await self._transfer(takes, folder, pace)
                 taken: dict[bytes, bool] = {}
@@ -169,6 +183,8 @@ class Batch:
             entry = FileEntry(wanted.path, status.st_size, status.st_mtime_ns // 10**9 * 10**9, 0, 0)
             if not stat.S_ISREG(status.st_mode) or (entry.size_bytes, entry.mtime_ns) != _seconds(wanted):
                 return FileRead(wanted, ReadStatus.CHANGED, entry), False
+            # Not the mode at the source, which may let nobody read it: that of every other file in staging.
+            os.fchmod(descriptor, 0o644)
             reached = _reached(descriptor, status.st_size, wanted.path.rpartition(b"/")[2])
         finally:
             os.close(descriptor)

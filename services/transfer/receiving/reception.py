@@ -29,12 +29,13 @@ class Received:
 class _ReceivingSink:
     """A staging file that says how much came in. A `FileSink`."""
 
-    __slots__ = ("_on_bytes", "_wanted", "file")
+    __slots__ = ("_loop", "_on_bytes", "_wanted", "file")
 
     def __init__(self, wanted: WantedFile, file: StagingFile, on_bytes: OnBytes) -> None:
         self.file = file
         self._wanted = wanted
         self._on_bytes = on_bytes
+        self._loop = asyncio.get_running_loop()
         if file.size_bytes:
             on_bytes(wanted, file.size_bytes)
 
@@ -52,11 +53,15 @@ class _ReceivingSink:
 
     def copied(self, count: int) -> None:
         self.file.copied(count)
-        self._on_bytes(self._wanted, count)
+        self._told(count)
 
     def adopt(self, path: bytes) -> None:
         self.file.adopt(path)
-        self._on_bytes(self._wanted, self.file.size_bytes)
+        self._told(self.file.size_bytes)
+
+    def _told(self, count: int) -> None:
+        # From a thread, where this blocks nobody; who counts lives on the event loop.
+        self._loop.call_soon_threadsafe(self._on_bytes, self._wanted, count)
 
 
 async def receive(
