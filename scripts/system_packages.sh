@@ -5,6 +5,8 @@ missing=
 command -v rsync >/dev/null 2>&1 || missing="$missing rsync"
 { command -v sshd >/dev/null 2>&1 || [ -x /usr/sbin/sshd ]; } && command -v ssh-keygen >/dev/null 2>&1 || missing="$missing openssh-server openssh-client"
 command -v busybox >/dev/null 2>&1 || missing="$missing busybox-static"
+# An engine of the tests' own needs root, whoever installs it.
+if [ "$(id -u)" = 0 ] && ! { [ -x /usr/sbin/dockerd ] || command -v dockerd >/dev/null 2>&1; }; then missing="$missing docker.io iptables"; fi
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ]; then sudo=; elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then sudo="sudo -n"; else
     echo "note: tests that need$missing will be skipped; to run them too: sudo apt install$missing"
