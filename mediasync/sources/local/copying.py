@@ -2,7 +2,8 @@
 
 Three ways, each tried until one works: sharing the blocks (FICLONE: Btrfs, XFS, bcachefs; nothing is moved), `copy_file_range` (the kernel
 or the file server copies), and reading and writing. What two file systems do not have is remembered, and not
-tried for every file. An error of either file is left to reading and writing, which tell whose it is. What is shared or copied is not looked at on the way: who needs a hash reads the copy.
+tried for every file. An error of either file is left to reading and writing, which tell whose it is. What is shared or copied is not
+looked at on the way: who needs a hash reads the copy.
 """
 
 from __future__ import annotations
