@@ -71,31 +71,39 @@ def test_a_library_is_verified_and_repaired_from_its_source(running: Installatio
     assert running.sync().json["files_transferred"] == 0
 
 
-def test_a_tree_that_was_filled_by_other_means_is_adopted(running: Installation) -> None:
+@pytest.fixture
+def mortal(installation: Installation) -> Iterator[Installation]:
+    """An installation whose transfer worker dies in the middle of its first adoption."""
+    with installation.up(MEDIASYNC_CRASH_AT="transfer.before_adopt"):
+        yield installation
+
+
+def test_a_tree_that_was_filled_by_other_means_is_adopted_also_when_the_worker_is_killed(mortal: Installation) -> None:
     for number in range(20):
         name = f"out/{number:02}.txt"
-        running.write(name)
-        (running.library / "out").mkdir(exist_ok=True)
-        (running.library / name).write_bytes(name.encode())
-    running.write("out/new.txt")
-    refused = running.run("library", "verify", running.library, "--library", running.library)
+        mortal.write(name)
+        (mortal.library / "out").mkdir(exist_ok=True)
+        (mortal.library / name).write_bytes(name.encode())
+    mortal.write("out/new.txt")
+    refused = mortal.run("library", "verify", mortal.library, "--library", mortal.library)
     assert refused.code == 4 and "mediasync library adopt" in refused.err
-    (config := running.folder / "config.yaml").write_text(
-        f"sources:\n  forge:\n    url: {running.url}\n    identity_file: {running.server.identity_file}\n"
-        f"    known_hosts: {running.server.known_hosts}\n"
+    (config := mortal.folder / "config.yaml").write_text(
+        f"sources:\n  forge:\n    url: {mortal.url}\n    identity_file: {mortal.server.identity_file}\n"
+        f"    known_hosts: {mortal.server.known_hosts}\n"
     )
-    adopted = running.run("library", "adopt", running.library, "--source", "forge", "--config", config, "--json")
+    adopted = mortal.run("library", "adopt", mortal.library, "--source", "forge", "--config", config, "--json")
     assert adopted.code == 0, adopted.err
+    assert (mortal.home / "run" / "crashed.transfer.before_adopt").exists()
     assert (adopted.json["files_adopted"], adopted.json["sync"]["files_transferred"]) == (20, 1)
-    again = running.run("library", "adopt", running.library)
+    again = mortal.run("library", "adopt", mortal.library)
     assert again.code == 0 and "0 files adopted" in again.out and "21 were on record already" in again.out
-    listed = running.run("files", "list", "--json")
+    listed = mortal.run("files", "list", "--json")
     assert len(listed.json["files"]) == 21
 
-    stats = running.run("library", "stats", running.library, "--json")
+    stats = mortal.run("library", "stats", mortal.library, "--json")
     assert (stats.code, stats.json["files"]) == (0, 21)
     assert {share["name"]: share["files"] for share in stats.json["sources"]} == {"adopted": 20, "forge": 21}
-    shown = running.run("library", "stats", running.library)
+    shown = mortal.run("library", "stats", mortal.library)
     assert "text/plain" in shown.out and "last verify" in shown.out
 
 
