@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from mediasync.model import SourceSpec
 from mediasync.sources.base import Connection, Source
+from services.transfer.receiving.windows import LineRate
 
 _IDLE_SECONDS = 30.0
 _logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class ConnectionPool:
         self._keepers = 0
         self.round_trip_seconds = 0.0
         """Of the last connection that was made; 0 before there was one."""
+        self.line = LineRate()
         self.measured = asyncio.Event()
         """Set once there was one."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Lanes:
 
     async def _planned_window(self) -> int:
         await self.pool.measured.wait()
-        return windows.plan(self.pool.round_trip_seconds, self.options.parallel_transfers).window_bytes
+        return self._plan().window_bytes
 
     @asynccontextmanager
     async def for_pull(self, files: int, size_bytes: int) -> AsyncIterator[Sequence[LaneOpener]]:
@@ -81,12 +82,18 @@ class Lanes:
             count = 1 if self.receivers is not None else min(self.options.parallel_transfers, 1 + files // 128)
             yield [self._here] * count
             return
-        plan = windows.plan(self.pool.round_trip_seconds, self.options.parallel_transfers)
+        plan = self._plan()
         share = self.limits.share(self.sync_id, self.options, plan.lanes)
+        started = time.monotonic()
         try:
             yield [self._opener(self.receivers, plan.window_bytes, share, lane) for lane in range(plan.lanes)]
+            if share.rate(0) is None:
+                self.pool.line.pulled(size_bytes, time.monotonic() - started)
         finally:
             share.close()
+
+    def _plan(self) -> windows.LanePlan:
+        return windows.plan(self.pool.round_trip_seconds, self.options.parallel_transfers, self.pool.line.bytes_per_second)
 
     @asynccontextmanager
     async def _here(self) -> AsyncIterator[Lane]:

@@ -15,6 +15,9 @@ MAX_WINDOW_BYTES = 16 << 20
 _USUAL_WINDOW_BYTES = 10 << 20
 _ON_THE_WAY = 2.4
 _SHORT_WAY_LANES = 2
+_ROOM_TO_GROW = 1.5
+_TELLING_BYTES = 64 << 20
+_TELLING_SECONDS = 2.0
 
 ASSUMED_BYTES_PER_SECOND = 125e6
 """A line of 1 Gbit/s: what is reckoned with until a pull has measured the line."""
@@ -26,6 +29,21 @@ class LanePlan:
 
     lanes: int
     window_bytes: int
+
+
+class LineRate:
+    """What the line to a source was seen to carry. A pull that was too short to tell, or held to a limit, is left out."""
+
+    def __init__(self) -> None:
+        self.bytes_per_second = ASSUMED_BYTES_PER_SECOND
+
+    def pulled(self, size_bytes: int, seconds: float) -> None:
+        """A pull is over. What it reached may have been held back by its windows, so the next one reckons with half as much again; one that
+        reached little is believed by half, since it may have been the disk's fault."""
+        if size_bytes < _TELLING_BYTES or seconds < _TELLING_SECONDS:
+            return
+        reached = _ROOM_TO_GROW * size_bytes / seconds
+        self.bytes_per_second = reached if reached > self.bytes_per_second else (self.bytes_per_second + reached) / 2
 
 
 def plan(round_trip_seconds: float, most_lanes: int, bytes_per_second: float = ASSUMED_BYTES_PER_SECOND) -> LanePlan:

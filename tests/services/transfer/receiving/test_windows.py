@@ -3,7 +3,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.transfer.receiving.windows import MAX_WINDOW_BYTES, MIN_WINDOW_BYTES, plan, window_for_limit
+from services.transfer.receiving.windows import (
+    ASSUMED_BYTES_PER_SECOND,
+    MAX_WINDOW_BYTES,
+    MIN_WINDOW_BYTES,
+    LineRate,
+    plan,
+    window_for_limit,
+)
 
 
 def test_a_short_way_takes_two_connections_with_the_smallest_windows() -> None:
@@ -27,3 +34,15 @@ def test_a_plan_keeps_to_what_the_user_allows_and_to_what_a_server_bears(round_t
 def test_the_window_of_a_held_connection_never_slows_it_further(round_trip: float, rate: float) -> None:
     window = window_for_limit(round_trip, rate)
     assert window >= min(rate * round_trip, MAX_WINDOW_BYTES) - 1
+
+
+def test_a_line_that_was_seen_to_carry_more_gets_larger_windows_and_one_that_carries_less_smaller_ones() -> None:
+    line = LineRate()
+    line.pulled(10 << 20, 0.1)
+    assert line.bytes_per_second == ASSUMED_BYTES_PER_SECOND, "too short to tell"
+    line.pulled(1_000_000_000, 4.0)
+    assert plan(0.05, 3, line.bytes_per_second).window_bytes > plan(0.05, 3).window_bytes
+    for _ in range(8):
+        line.pulled(100_000_000, 50.0)
+    assert plan(0.2, 3, line.bytes_per_second).window_bytes < plan(0.2, 3).window_bytes
+    assert 3_000_000 <= line.bytes_per_second < 6_000_000
