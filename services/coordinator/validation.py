@@ -19,7 +19,7 @@ from mediasync.model import (
     SyncSpec,
 )
 from mediasync.paths import MAX_PATH_BYTES, check_relative, display
-from mediasync.profiles import engines_of
+from mediasync.profiles import PROFILES, engines_of
 from mediasync.sources.docker.names import CONTEXT, check_engine_url, is_container
 from mediasync.sources.selection import rules
 
@@ -84,7 +84,21 @@ def check_spec(spec: SyncSpec, prefix: str, *, needs_dest: bool = True) -> list[
         found.append(FieldViolation(f"{prefix}.dest_path", "must not hold a NUL character"))
     elif not os.path.isabs(spec.dest_path):
         found.append(FieldViolation(f"{prefix}.dest_path", f"must be an absolute path, is {display(os.fsencode(spec.dest_path))!r}"))
+    elif isinstance(spec.source.connection, LocalConnection) and spec.source.root:
+        found += _check_apart(spec, prefix)
     return found + check_folders(spec.folders, f"{prefix}.folders") + check_options(spec.options, f"{prefix}.options")
+
+
+def _check_apart(spec: SyncSpec, prefix: str) -> list[FieldViolation]:
+    """A library inside of what is synced into it would be taken into itself, again and again."""
+    library = os.path.realpath(os.fsencode(spec.dest_path))
+    for folder in spec.folders or PROFILES[spec.source.type].folders or (b"",):
+        source = os.path.realpath(os.path.join(spec.source.root, folder))
+        for inner, outer, said in ((library, source, "lies in"), (source, library, "holds")):
+            if inner == outer or inner.startswith(outer.rstrip(b"/") + b"/"):
+                what = f"must not be, or lie in, or hold what is synced into it: {display(library)} {said} {display(source)}"
+                return [FieldViolation(f"{prefix}.dest_path", what)]
+    return []
 
 
 def check_folders(folders: Sequence[bytes], prefix: str) -> list[FieldViolation]:

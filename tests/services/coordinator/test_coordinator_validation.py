@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import DockerConnection, Engine, LocalConnection, SourceSpec, SyncOptions, SyncSpec
+from mediasync.model import DockerConnection, Engine, LocalConnection, SourceSpec, SourceType, SyncOptions, SyncSpec
 from services.coordinator import validation
 from tests.fixtures.coordinator import connection
 
@@ -119,6 +119,24 @@ def test_options_have_to_be_in_their_ranges(options: SyncOptions, field: str) ->
 )
 def test_a_place_has_to_be_one_that_can_be_reached(source: SourceSpec, field: str) -> None:
     assert wrong(source=source) == [f"spec.source.{field}"]
+
+
+@pytest.mark.parametrize(
+    ("root", "folders", "dest_path", "apart"),
+    [
+        (b"/data/out", (), "/data/library", True),
+        (b"/data/out", (), "/data/output", True),
+        (b"/data/out", (), "/data/out/library", False),
+        (b"/data/out", (), "/data/out", False),
+        (b"/data/out", (), "/data", False),
+        (b"/", (), "/data", False),
+        (b"/data", (b"out",), "/data/library", True),
+        (b"/data", (b"out", b"library/in"), "/data/library", False),
+    ],
+)
+def test_a_folder_of_this_machine_and_its_library_lie_apart(root: bytes, folders: tuple[bytes, ...], dest_path: str, apart: bool) -> None:
+    found = wrong(source=SourceSpec(LocalConnection(), root, SourceType.LOCAL), folders=folders, dest_path=dest_path)
+    assert found == ([] if apart else ["spec.dest_path"])
 
 
 def test_containers_and_folders_of_this_machine_are_accepted() -> None:
