@@ -15,7 +15,7 @@ venv-dev:
 	@scripts/bootstrap.sh --dev
 
 .PHONY: demo
-demo: venv ## a container with pictures, a library, and two syncs between them
+demo: venv ## a container with pictures, a library, a sync between them and a watch
 	@.venv/bin/python -m demo.run
 
 .PHONY: demo-clean

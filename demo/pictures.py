@@ -1,8 +1,7 @@
 """Fills a folder as a Forge and a ComfyUI that share it would: `txt2img-images/<day>/00000-<seed>.png`, `ComfyUI/ComfyUI_00001_.png`.
 
-Everything but the times follows from a seed. `write_pictures` makes what is there at first; `carry_on` what happens meanwhile: new
-pictures, one that was half-written and is finished now, and a folder that was cleared, so that its counter starts again and its
-names come back with other pictures.
+Everything but the times follows from a seed. `write_pictures` makes what is there at first, one picture of it half-written;
+`draw_later` draws what comes while somebody watches, and leaves it to the caller to write it as a generator would.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ UNFINISHED = "ComfyUI/ComfyUI_00041_.png"
 _SEED = 20261121
 _USER_COMMENT, _EXIF, _MAKE, _MODEL = 0x9286, 0x8769, 0x010F, 0x0110
 _THREADS = 2
+_NEWEST_SECONDS, _STEP_SECONDS = 600, 240
 
 _Draw = Callable[[], bytes]
 
@@ -44,13 +44,24 @@ class Written:
 
 
 @dataclass(frozen=True)
-class CarriedOn:
-    """What happened meanwhile, as paths below the root."""
+class Picture:
+    """A picture that is not written yet: its path below the root, and its bytes."""
 
-    added: tuple[Path, ...]
-    finished: tuple[Path, ...]
-    removed: tuple[Path, ...]
-    reused: tuple[Path, ...]
+    path: Path
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Later:
+    """What comes after the rest, to be written by the caller."""
+
+    forge: Picture
+    comfy: Picture
+    renamed: Picture
+    again: Picture
+    """Has the name of one that is there, as happens when a folder was emptied: the counter starts again."""
+    finished: Picture
+    """The one that is half-written, with all its bytes."""
 
 
 def write_pictures(root: Path, *, seed: int = _SEED, now: float | None = None) -> Written:
@@ -78,46 +89,31 @@ def write_pictures(root: Path, *, seed: int = _SEED, now: float | None = None) -
     return Written(files, size, _write_unfinished(root, seed))
 
 
-def carry_on(root: Path, *, seed: int = _SEED, now: float | None = None, age_seconds: float = 60.0) -> CarriedOn:
-    """What happens between two syncs. The new files are `age_seconds` old, so that they count as settled."""
+def draw_later(root: Path, *, seed: int = _SEED, now: float | None = None) -> Later:
+    """Draws what comes after `write_pictures`; nothing is written."""
     now = time.time() if now is None else now
     chance = chances(f"{seed} later")
-    removed = sorted((root / FLUX_FOLDER).glob("Flux_*.png"))
-    for path in removed:
-        path.unlink()
-    plan = _Plan(root, now, newest_seconds=age_seconds, step_seconds=1)
-    folder = f"txt2img-images/{datetime.fromtimestamp(now).astimezone():%Y-%m-%d}"
-    first = len(list((root / folder).glob("*.png")))
-    for number in range(first, first + 6):
-        _text_to_image(plan, chance, folder, number)
-    for number in range(1, 4):
-        plan.add(f"{FLUX_FOLDER}/Flux_{number:05}_.png", _comfy_png(chance, flux_graph, "flux/Flux"))
-    plan.add(UNFINISHED, _unfinished(seed))
-    plan.write()
-    written = [Path(name) for name in plan.names]
-    gone = {path.relative_to(root) for path in removed}
-    return CarriedOn(
-        added=tuple(path for path in written if path not in gone and path != Path(UNFINISHED)),
-        finished=(Path(UNFINISHED),),
-        removed=tuple(sorted(gone - set(written))),
-        reused=tuple(path for path in written if path in gone),
+    day = f"txt2img-images/{datetime.fromtimestamp(now).astimezone():%Y-%m-%d}"
+    number = len(list((root / day).glob("*.png")))
+    forge, renamed = (Idea.of(chance) for _ in range(2))
+    texts = [forge_text(chance, idea, SIZE) for idea in (forge, renamed)]
+    drawn = [_drawn(chance, idea, SIZE, _encoder("png", text))() for idea, text in zip((forge, renamed), texts, strict=True)]
+    return Later(
+        forge=Picture(Path(f"{day}/{number:05}-{forge.seed}.png"), drawn[0]),
+        comfy=Picture(Path("ComfyUI/ComfyUI_00042_.png"), _comfy_png(chance, sdxl_graph, "ComfyUI")()),
+        renamed=Picture(Path("extras-images/00004.png"), drawn[1]),
+        again=Picture(Path(f"{FLUX_FOLDER}/Flux_00001_.png"), _comfy_png(chance, flux_graph, "flux/Flux")()),
+        finished=Picture(Path(UNFINISHED), _unfinished(seed)()),
     )
 
 
 class _Plan:
     """Files to write, oldest first. Chance is drawn while planning, in order; only drawing and encoding run in threads."""
 
-    def __init__(self, root: Path, now: float, newest_seconds: float = 600, step_seconds: float = 240) -> None:
+    def __init__(self, root: Path, now: float) -> None:
         self._root = root
         self._now = now
-        self._newest_seconds = newest_seconds
-        self._step_seconds = step_seconds
         self._files: list[tuple[str, _Draw]] = []
-
-    @property
-    def names(self) -> list[str]:
-        """The paths, below the root."""
-        return [name for name, _ in self._files]
 
     def add(self, name: str, draw: _Draw) -> None:
         """Plans a file."""
@@ -135,7 +131,7 @@ class _Plan:
         path.parent.mkdir(parents=True, exist_ok=True)
         data = draw()
         path.write_bytes(data)
-        written = self._now - self._newest_seconds - self._step_seconds * (len(self._files) - 1 - index)
+        written = self._now - _NEWEST_SECONDS - _STEP_SECONDS * (len(self._files) - 1 - index)
         os.utime(path, (written, written))
         return len(data)
 

@@ -1,11 +1,13 @@
-"""`make demo`: a stand-in container, a library, and two syncs between them, run with the commands that a user types.
+"""`make demo`: a stand-in container, a library, a sync between them and a watch, run with the commands that a user types.
 
-Everything goes into one folder, which is made anew each time; nothing else on the machine is touched.
+Everything goes into one folder, which is made anew each time; nothing else on the machine is touched. Ctrl-C, SIGTERM and a command that
+fails end everything that was started.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import shlex
@@ -15,16 +17,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
 
-from demo.pictures import carry_on, write_pictures
+from demo.live import Outcome, acts, watch
+from demo.pictures import draw_later, write_pictures
+from mediasync.cli import output
+from mediasync.paths import display
 
 _MEDIASYNC = Path(sys.executable).with_name("mediasync")
 _LINE_BYTES_PER_SECOND = 25_000_000  # slow enough to watch
 _STOP_SECONDS = 15
+_STOPPED = 130  # what a shell calls the end by SIGINT
 
 
 class Demo:
@@ -43,10 +49,36 @@ class Demo:
 
     def run(self, *arguments: str) -> None:
         """Shows a command and runs it in this terminal. Ends the demo if it fails."""
+        self.show(*arguments)
+        with subprocess.Popen([_MEDIASYNC, *arguments], env=self.environ) as process:
+            try:
+                code = process.wait()
+            except BaseException:
+                _stop(process)
+                raise
+        if code != 0:
+            raise SystemExit(f"the demo stopped: mediasync {arguments[0]} ended with exit code {code}")
+
+    def show(self, *arguments: str) -> None:
+        """A command, as a user would type it."""
         self.console.print(f"[cyan]$ mediasync {shlex.join(arguments)}[/cyan]")
-        result = subprocess.run([_MEDIASYNC, *arguments], env=self.environ, check=False)
-        if result.returncode != 0:
-            raise SystemExit(f"the demo stopped: mediasync {arguments[0]} ended with exit code {result.returncode}")
+
+    def watch(self, root: Path) -> list[Outcome]:
+        """Watches the container while pictures are written there."""
+        todo = acts(root, draw_later(root))  # drawn before, so that only the writing takes time
+        arguments = ["sync", "demo", "--watch"]
+        self.show(*arguments)
+        command = [str(_MEDIASYNC), *arguments]
+        return asyncio.run(watch(command, self.environ, self.folder / "data", todo, self.console.print))
+
+    def tell(self, outcomes: list[Outcome]) -> None:
+        """What became of each picture, and how fast."""
+        rows = []
+        for outcome in outcomes:
+            assert outcome.file.metadata is not None
+            path, prompt = display(outcome.file.library_path), display(outcome.file.metadata.prompt.encode())
+            rows.append([f"{outcome.seconds:.2f} s", outcome.act.short, path, prompt])
+        output.table(["after", "how it came", "in the library", "prompt"], rows, right=["after"], cut=["prompt"])
 
     @contextmanager
     def container(self) -> Iterator[dict[str, object]]:
@@ -95,11 +127,20 @@ def _process(command: list[str], environ: dict[str, str]) -> Iterator[subprocess
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.communicate(timeout=_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    """Ends it and waits. Whoever is impatient and presses Ctrl-C again has it end at once."""
+    process.terminate()
+    try:
+        process.communicate(timeout=_STOP_SECONDS)
+    except KeyboardInterrupt:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def main() -> int:
@@ -110,10 +151,25 @@ def main() -> int:
     if folder.exists() and any(folder.iterdir()) and not (folder / "config.yaml").exists():
         raise SystemExit(f"{folder} is not empty and was not made by the demo; name another with --folder")
     shutil.rmtree(folder, ignore_errors=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     demo = Demo(folder)
+    for name in set(os.environ) - set(demo.environ):
+        del os.environ[name]  # the services of whoever runs this are none of the demo's
     demo.library.mkdir(parents=True)
     started = time.monotonic()
+    try:
+        _play(demo)
+    except KeyboardInterrupt:
+        demo.say(f"The demo was stopped. What it made is in {os.path.relpath(folder)}.")
+        return _STOPPED
+    except SystemExit:
+        demo.say(f"What the services logged is in {os.path.relpath(folder)}/data/logs.")
+        raise
+    _farewell(demo, time.monotonic() - started)
+    return 0
 
+
+def _play(demo: Demo) -> None:
     demo.say("1. A stand-in for a Forge and ComfyUI container: a real SSH server with real commands, and pictures in it")
     with demo.container() as container:
         root = Path(str(container["home"])) / "outputs"
@@ -128,32 +184,32 @@ def main() -> int:
             demo.run("sync", "demo")
 
             demo.say("4. What the catalog knows: prompt, model, seed and size, read out of the pictures")
-            demo.run("files", "list", "--limit", "12")
+            demo.run("files", "list", "--limit", "8")
 
-            meanwhile = carry_on(root)
-            demo.say("5. Meanwhile, in the container")
-            demo.console.print(
-                f"{len(meanwhile.added)} new pictures; the half-written one is finished; a folder of {len(meanwhile.removed)} was cleared,"
-                f" so its counter started again and {len(meanwhile.reused)} names came back with other pictures"
-            )
-            demo.say("6. The second sync brings only these, and keeps the old pictures beside the new ones of the same name")
+            demo.say("5. From now on, each picture as it comes")
+            outcomes = demo.watch(root)
+            demo.say("What came meanwhile, and how long after its last byte the catalog had it with its prompt")
+            demo.tell(outcomes)
+            demo.console.print("Nothing was replaced: the Flux_00001_.png of before is still there, beside the new one.")
+
+            demo.say("6. One more sync: there is nothing to bring, and nothing is deleted here for what was emptied there")
             demo.run("sync", "demo")
-            reused = (demo.library / meanwhile.reused[0]).name
-            stem = Path(reused).stem
-            beside = sorted(path.name for path in (demo.library / meanwhile.reused[0]).parent.glob(f"{stem}*"))
-            demo.console.print(f"for example {meanwhile.reused[0].parent}/: " + ", ".join(beside))
-
-    _farewell(demo, time.monotonic() - started)
-    return 0
 
 
 def _farewell(demo: Demo, seconds: float) -> None:
     command = os.path.relpath(_MEDIASYNC)
     here = os.path.relpath(demo.folder)
-    demo.say(f"Done in {seconds:.0f} s. Now with your own container (vast.ai: ssh_host and ssh_port of your instance):")
-    demo.console.print(f"  {command} sources trust ssh://root@HOST:PORT        # once: shows the host key's fingerprint and asks")
+    demo.say(f"Done in {seconds:.0f} s. Now with your own; --watch behind any of these goes on with what comes:")
     demo.console.print("  mkdir -p ~/Pictures/generated")
-    demo.console.print(f"  {command} sync ssh://root@HOST:PORT/workspace/ComfyUI/output ~/Pictures/generated")
+    for comment, line in (
+        ("a container with SSH (vast.ai: HOST and PORT are in the instance's Connect box)", "sources trust ssh://root@HOST:PORT"),
+        ("", "sync ssh://root@HOST:PORT/workspace/ComfyUI/output ~/Pictures/generated"),
+        ("a Docker container on this machine, named comfyui", "sync docker://comfyui ~/Pictures/generated --profile comfyui"),
+        ("a folder of this machine, such as a mounted output folder", "sync /path/to/outputs ~/Pictures/generated"),
+    ):
+        if comment:
+            demo.console.print(f"  [dim]# {comment}[/dim]")
+        demo.console.print(f"  {command} {line}")
     demo.console.print(f"\nEverything of the demo is in {here}: library/, data/, config.yaml. To remove it: rm -r {here}")
 
 

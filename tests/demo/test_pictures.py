@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from demo.pictures import FLUX_FOLDER, UNFINISHED, carry_on, write_pictures
+from demo.pictures import FLUX_FOLDER, UNFINISHED, draw_later, write_pictures
 from services.transfer.pipeline.stage import MediaFacts, run_stages
 from services.transfer.pipeline.stages import STAGES
 from tests.fixtures.media import media_file
@@ -78,19 +77,19 @@ def test_the_same_seed_makes_the_same_pictures(pictures: Path, tmp_path: Path) -
     assert digests(tmp_path) == digests(pictures)
 
 
-def test_carrying_on_adds_finishes_and_brings_names_back_with_other_pictures(pictures: Path, tmp_path: Path) -> None:
-    shutil.copytree(pictures, tmp_path, dirs_exist_ok=True)
-    before = digests(tmp_path)
-    done = carry_on(tmp_path, now=NOW)
-    after = digests(tmp_path)
-    assert len(done.added) == 6
-    assert all(str(path) not in before and str(path) in after for path in done.added)
-    assert [str(path) for path in done.reused] == [f"{FLUX_FOLDER}/Flux_{number:05}_.png" for number in (1, 2, 3)]
-    assert all(before[str(path)] != after[str(path)] for path in done.reused)
-    assert len(done.removed) == 11
-    assert set(before) - set(after) == {str(path) for path in done.removed}
-    (finished,) = done.finished
-    assert facts_of(tmp_path / finished).invalid is None
-    changed = {path for path in before if path in after and before[path] != after[path]}
-    assert changed == {str(path) for path in (*done.reused, *done.finished)}
-    assert all((tmp_path / path).stat().st_mtime <= NOW - 60 for path in (*done.added, *done.reused, *done.finished))
+def test_what_comes_later_is_drawn_but_not_written_and_has_a_prompt_of_its_own(pictures: Path, tmp_path: Path) -> None:
+    before = digests(pictures)
+    later = draw_later(pictures, now=NOW)
+    assert digests(pictures) == before
+    drawn = (later.forge, later.comfy, later.renamed, later.again, later.finished)
+    assert len({hashlib.sha256(picture.content).hexdigest() for picture in drawn} - set(before.values())) == len(drawn)
+    for picture in drawn:
+        path = tmp_path / picture.path.name
+        path.write_bytes(picture.content)
+        facts = facts_of(path)
+        assert facts.invalid is None
+        assert facts.metadata is not None and facts.metadata.prompt
+    assert {str(picture.path) in before for picture in (later.forge, later.comfy, later.renamed)} == {False}
+    assert later.again.path == Path(FLUX_FOLDER) / "Flux_00001_.png" and str(later.again.path) in before
+    assert later.finished.path == Path(UNFINISHED)
+    assert later.finished.content.startswith((pictures / UNFINISHED).read_bytes())

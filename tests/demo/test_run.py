@@ -1,0 +1,98 @@
+"""The demo as a whole: what a newcomer sees, and that nothing is left running."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from demo.run import Demo
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@contextmanager
+def demo(folder: Path, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """The demo, in a session of its own; stopped at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "demo.run", "--folder", str(folder)],
+        cwd=REPOSITORY,
+        env=os.environ | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Commands that still run and have the demo's folder in their environment or arguments."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            said = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(folder) in said and int(entry.name) != os.getpid():
+            found.append(said.replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_it_shows_a_sync_and_a_watch_in_which_everything_arrives_with_its_prompt(tmp_path: Path) -> None:
+    # What the caller works with is none of the demo's.
+    with demo(tmp_path / "demo", MEDIASYNC_COORDINATOR_ADDRESS="127.0.0.1:1") as process:
+        said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert re.search(r"transferred +208 files", said)
+    told = said.split("What came meanwhile")[1].split("Nothing was replaced")[0]
+    assert len(re.findall(r"^ *[0-9.]+ s +.*\.png .*\w+, ", told, re.MULTILINE)) == 5, told
+    assert re.search(r"a name that came back +ComfyUI/flux/Flux_00001_~\d{8}T\d{6}\.png", told)
+    assert "unchanged" in said.split("6. One more sync")[1]
+    library = tmp_path / "demo" / "library"
+    assert len(list(library.glob("ComfyUI/flux/Flux_00001_*.png"))) == 2
+    assert len(list(library.glob("ComfyUI/flux/*.png"))) == 15
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.timeout(300)
+def test_stopped_in_the_middle_it_leaves_nothing_running(tmp_path: Path) -> None:
+    with demo(tmp_path / "demo") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "all services run" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+        assert process.wait(timeout=60) == 130, said
+    assert "The demo was stopped" in said
+    assert "Traceback" not in said
+    assert left_behind(tmp_path) == []
+
+
+def test_a_command_that_fails_ends_it_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="mediasync syn ended with exit code 2"):
+        Demo(tmp_path).run("syn", "demo")
+
+
+def test_a_folder_that_it_did_not_make_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with demo(tmp_path) as process:
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "was not made by the demo; name another with --folder" in said
+    assert (tmp_path / "mine.txt").exists()
