@@ -30,6 +30,12 @@ test: venv-dev ## all tests, with coverage
 	@.venv/bin/python -m coverage combine -q
 	@.venv/bin/python -m coverage report
 
+SCHEDULES ?= 300
+.PHONY: test-faults
+test-faults: venv-dev ## 300 random schedules of faults; SCHEDULES=5000 for more, SCHEDULES=17:18 for number 17
+	@scripts/system_packages.sh
+	@SCHEDULES=$(SCHEDULES) .venv/bin/python -m pytest tests/faults/schedules $(PYTEST_ARGS)
+
 .PHONY: lint
 lint: venv-dev ## ruff, buf, and the agent's Python version
 	@.venv/bin/ruff check .
