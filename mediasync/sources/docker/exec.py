@@ -14,6 +14,7 @@ import contextlib
 import json
 import struct
 import time
+from typing import cast
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.sources import shell
@@ -168,8 +169,8 @@ class ExecChannel(asyncio.Protocol):
     # Protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not checked: those of uvloop are transports without saying so.
+        self._transport = cast(asyncio.Transport, transport)
 
     def pause_writing(self) -> None:
         self._may_write.clear()

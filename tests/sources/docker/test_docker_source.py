@@ -13,6 +13,7 @@ from pathlib import Path
 
 import asyncssh
 import pytest
+import uvloop
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import DockerConnection, Engine, SourceSpec, SourceType
@@ -84,6 +85,19 @@ async def test_auto_takes_the_best_that_is_there(
         assert connection.probe.engine.startswith(engine)
         assert connection.probe.root == b"/out"
         await takes(connection, b"x.txt", b"content")
+
+
+def test_the_services_own_event_loop_serves_too(docker_engine: DockerEngine, tmp_path: Path, outputs: Path) -> None:
+    docker_engine.create("any", python=True, binds=(f"{outputs}:/out",))
+    docker_engine.start("any")
+
+    async def run() -> None:
+        for engine in (Engine.AGENT, Engine.ARCHIVE):
+            async with connected(spec(docker_engine, "any", "/out", engine), tmp_path) as connection:
+                await takes(connection, b"x.txt", b"content")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
 
 
 async def test_a_container_is_found_by_its_label_and_by_its_compose_service(
