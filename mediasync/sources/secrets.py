@@ -14,7 +14,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mediasync.config_file import locate
+from mediasync.config_file import mentions
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import SourceSpec, SshConnection
 from mediasync.paths import display
@@ -57,9 +57,8 @@ def _of_environment(environ: Mapping[str, str]) -> Secrets:
 
 
 def _configured(name: str, connection: SshConnection, environ: Mapping[str, str]) -> Secrets:
-    if not _anything_written(environ):
+    if not mentions("pass", environ):
         return Secrets()
-    # Loaded here: what reads the file takes 10 MB and a fifth of a second in each process that logs in.
     from mediasync.config import load
 
     configuration = load(environ=environ)
@@ -73,18 +72,6 @@ def _configured(name: str, connection: SshConnection, environ: Mapping[str, str]
         connection.user,
     )
     return found if same else Secrets()
-
-
-def _anything_written(environ: Mapping[str, str]) -> bool:
-    """Whether the configuration or the environment that lies over it may hold a secret at all: most hold none."""
-    if any(name.startswith("MEDIASYNC_") and "PASS" in name for name in environ):
-        return True
-    try:
-        return b"pass" in locate(environ=environ)[0].read_bytes()
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # whoever reads the whole of it says what is wrong
 
 
 def _of_file(path: str) -> str:

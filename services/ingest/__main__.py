@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mediasync.config import load
+from mediasync.config_file import mentions
 from mediasync.runtime.service import Service, run_service
 from mediasync.storage.database import Database
 from mediasync.v1.events_pb2_grpc import add_EventsServicer_to_server
@@ -41,6 +41,10 @@ async def _host_catalog(service: Service) -> None:
 
 
 def _configured() -> list[Subscription]:
+    if not mentions("subscriber"):
+        return []
+    from mediasync.config import load
+
     return [
         Subscription(entry.name, entry.address, frozenset(EventKind[name.upper()] for name in entry.events), entry.batch_size, fixed=True)
         for entry in load().ingest.subscribers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from mediasync.config import load
+from mediasync.config_file import mentions
 from mediasync.runtime.channels import rpc_errors
 from mediasync.runtime.service import Service, run_service
 from mediasync.sources.factory import open_source
@@ -63,6 +63,10 @@ async def wire(service: Service) -> None:
 
 
 def _limits() -> Limits:
+    if not mentions("bandwidth"):
+        return Limits()
+    from mediasync.config import load
+
     configuration = load()
     return Limits(configuration.bandwidth_limit_total_mbps, configuration.bandwidth_timetable_total)
 
