@@ -9,8 +9,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import typer.main
 
+from mediasync.cli.main import _build
+from mediasync.cli.targets import Wishes, spec_from_url
+from mediasync.config import Configuration
 from mediasync.errors import ExitCode
+from mediasync.model import DockerConnection, Engine, LocalConnection, SshConnection
 from tests.fixtures.installation import MEDIASYNC, Installation
 from tests.fixtures.peer import Cli
 
@@ -73,6 +78,20 @@ async def test_the_configuration_has_no_mistakes(cli: Cli) -> None:
     ended = await cli("config", "check", "--config", "config.yaml", "--json")
     assert ended.code == 0, ended.stdout
     assert "not yet" not in ended.stderr
+
+
+def test_every_way_to_a_source_is_understood() -> None:
+    sync = typer.main.get_command(_build()).commands["sync"]
+    rows = re.findall(r"^\| [^|]+ \| `mediasync (sync [^`]*)` \|", section("Sources"), re.MULTILINE)
+    assert len(rows) == 6
+    kinds = set()
+    for row in rows:
+        given = sync.make_context("sync", shlex.split(row.replace("HOST:PORT", "example.net:2222"))[1:]).params
+        wishes = Wishes(given["dest"], profile=given["profile"], engine=given["engine"])
+        spec = spec_from_url(given["source"], wishes, Configuration())
+        kinds.add((type(spec.source.connection), spec.source.engine))
+    assert {kind for kind, _ in kinds} == {SshConnection, DockerConnection, LocalConnection}
+    assert (SshConnection, Engine.RSYNC) in kinds
 
 
 def test_the_exit_codes_are_all_there() -> None:
