@@ -186,6 +186,7 @@ class Taking:
             self.failed(Problem.of(MediasyncError(Reason.FILE_UNREADABLE, text), path), in_scan=True)
         elif outcome.entry is not None and outcome.status in (ReadStatus.UNSETTLED, ReadStatus.CHANGED):
             self.look_again[path] = Unfinished(outcome.entry, time.monotonic())
+            self._parts.tally.grew(path, outcome.entry.size_bytes - outcome.wanted.size_bytes)
         else:
             # Gone since the scan, or no regular file any more: the next scan says what is there then.
             self._parts.tally.vanished_meanwhile += 1

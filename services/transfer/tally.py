@@ -64,6 +64,10 @@ class UnitTally:
         row.files_total += 1
         row.bytes_total += entry.size_bytes
 
+    def grew(self, path: bytes, count: int) -> None:
+        """A file that has to come has so many bytes more than expected; less where that is negative."""
+        self._row(path).bytes_total += count
+
     def received(self, path: bytes, count: int) -> None:
         """Bytes of a file came in."""
         self._row(path).bytes_done += count

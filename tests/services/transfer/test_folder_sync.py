@@ -106,6 +106,8 @@ async def test_a_picture_that_is_finished_while_the_sync_runs_is_taken_by_it(wor
     summary = await worker_bench.sync()
     assert (summary.files_transferred, summary.files_unsettled) == (1, 0)
     assert worker_bench.visible() == {b"a.png": png(b"half and half")}
+    (row,) = worker_bench.tally().progress().folders
+    assert (row.bytes_done, row.bytes_total) == (len(png(b"half and half")),) * 2
 
 
 async def test_a_file_that_never_completes_is_taken_in_the_end_and_marked(worker_bench: WorkerBench) -> None:
