@@ -3,17 +3,20 @@
     make pictures
 
 Nothing in them is drawn by hand: each command runs as a user's would, a terminal emulator follows what it writes, and the screen is
-kept whenever it stands still. The picture of a sync shows two of those: one from the middle of the transfer, and the last.
+kept whenever it stands still. The picture of a sync shows two of those: one from the middle of the transfer, and the last. While the
+watch is taken, pictures are written to the container as in the demo, each once the one before was shown.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import pty
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,7 +38,8 @@ from rich.text import Text
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from demo.pictures import write_pictures  # noqa: E402 - from the checkout
+from demo.live import Act, acts  # noqa: E402 - from the checkout
+from demo.pictures import draw_later, write_pictures  # noqa: E402
 from demo.run import Demo  # noqa: E402
 
 _STILL_SECONDS = 0.03  # the display is drawn ten times a second, each time at once
@@ -125,7 +129,26 @@ def _style(cell: pyte.screens.Char) -> Style:
     )
 
 
-def run(arguments: list[str], environ: dict[str, str], columns: int) -> list[Shot]:
+class Meanwhile:
+    """What happens in the container while a watch is looked at: one thing after the other, and then its end."""
+
+    def __init__(self, todo: list[Act]) -> None:
+        self._todo = todo
+        self._done = 0
+
+    def still(self, shot: Shot, process: subprocess.Popen[bytes]) -> None:
+        """The screen stands still: if it shows what was done last, the next is done."""
+        last = shot.plain.rpartition("\n")[2]
+        if self._done > len(self._todo) or not last.endswith(f"({self._done} so far)" if self._done else "watching"):
+            return
+        if self._done < len(self._todo):
+            asyncio.run(self._todo[self._done].happen())
+        else:
+            process.send_signal(signal.SIGINT)
+        self._done += 1
+
+
+def run(arguments: list[str], environ: dict[str, str], columns: int, meanwhile: Meanwhile | None = None) -> list[Shot]:
     """Runs `mediasync` with these arguments in a terminal of its own; the shots of every moment at which the screen stood still. Ends
     the program if the command fails."""
     screen = _Screen(columns, _ROWS)
@@ -142,6 +165,8 @@ def run(arguments: list[str], environ: dict[str, str], columns: int) -> list[Sho
         while True:
             if not select.select([ours], [], [], _STILL_SECONDS)[0]:
                 shots.append(screen.shot())
+                if meanwhile is not None:
+                    meanwhile.still(shots[-1], process)
                 if not select.select([ours], [], [], _COMMAND_SECONDS)[0]:
                     process.kill()
                     raise SystemExit(f"mediasync {arguments[0]} said nothing for {_COMMAND_SECONDS} s")
@@ -212,6 +237,10 @@ def main() -> None:
                     docs / "files.svg",
                     [("the catalog", run(["files", "list", "--prefix", "ComfyUI/", "--limit", "10"], demo.environ, 118)[-1])],
                 )
+                todo = acts(root, draw_later(root))
+                watch = run(["sync", "demo", "--watch"], demo.environ, 132, Meanwhile(todo))[-1]
+                known = run(["files", "list", "--limit", str(len(todo))], demo.environ, 132)[-1]
+                draw(docs / "watch.svg", [("while pictures are written in the container", watch), ("and then", known)])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -262,5 +262,8 @@ class FolderWatch:
     async def _expect(self, record: DirectoryScanned, difference: DirectoryDiff, there: Sequence[FileEntry]) -> None:
         for entry in difference.wanted:
             # One that is waited for was counted when it was found.
-            if self._taking.look_again.pop(entry.path, None) is None and entry.path not in self._taking.failed_files:
+            waited_for = self._taking.look_again.pop(entry.path, None)
+            if waited_for is not None:
+                self._parts.tally.grew(entry.path, entry.size_bytes - waited_for.entry.size_bytes)
+            elif entry.path not in self._taking.failed_files:
                 self._parts.tally.expect(entry)
