@@ -91,6 +91,9 @@ class StandingWatches:
             return False
         if job.state is JobState.CANCELLED:
             return True
+        if job.start_time and job.end_time - job.start_time > _LONGEST_PAUSE_SECONDS:
+            # It went well for long: what failed before that says nothing of now.
+            self._failures.pop(name, None)
         pause = min(_FIRST_PAUSE_SECONDS * 2 ** self._failures[name], _LONGEST_PAUSE_SECONDS)
         if time.time() - job.end_time < pause:
             return True

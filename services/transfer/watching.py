@@ -44,6 +44,7 @@ _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 60.0
 # What a host, a container or a mount is like while it restarts. A key that changed or a login that is refused does not pass by itself.
 _GONE = {
     Reason.CONNECTION_LOST,
+    Reason.HOST_NOT_FOUND,
     Reason.HOST_UNREACHABLE,
     Reason.SOURCE_PROTOCOL,
     Reason.SOURCE_ROOT_MISSING,

@@ -134,6 +134,15 @@ async def test_a_watch_that_failed_is_tried_again_after_a_pause_that_grows(bench
         await standing.look()
         assert len(await bench.jobs.list(10, "", ())) == 2 + len(others)
 
+    # One that went well for hours and fails is like one that never failed.
+    newest, *others = await bench.jobs.list(10, "", ())
+    await bench.store.start(newest.job_id)
+    now += 4000
+    await bench.end(newest, JobState.FAILED, now)
+    now += 61
+    await standing.look()
+    assert len(await bench.jobs.list(10, "", ())) == 2 + len(others)
+
 
 async def test_a_source_that_cannot_be_watched_is_told_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.idle.sources = {"forge": replace(watched(), dest_path="")}
