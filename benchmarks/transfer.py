@@ -57,7 +57,7 @@ async def measure(options: argparse.Namespace, work: Path) -> None:
     console.print(f"{files} files ({tree.name}), {size_bytes / 1e9:.2f} GB, {options.rounds} rounds; {programs}; {surroundings(work)}")
     peers = {peer.name: peer for peer in PEERS if peer.name.startswith(tuple(options.peers.split(","))) and installed(peer)}
     with ExitStack() as stack:
-        server = start_sshd(work / "sshd", source)
+        server = start_sshd(work / "sshd", source, "Subsystem sftp internal-sftp")
         stack.callback(server.stop)
         bench = Bench(work, source)
         async with Client(home=work / "home") as client:

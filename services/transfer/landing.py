@@ -208,12 +208,14 @@ class Lander:
                 placements.append((index, outcome))
             else:
                 outcomes[index] = outcome
-        for _, placement in list(placements):
+        copied: list[tuple[int, Placement]] = []
+        for _, placement in placements:
             for sidecar, path in placer.stranded(placement):
                 copy = self._copy_of(sidecar, placement)
                 if copy is not None:
-                    placements.append((-next(self._extras), Placement(copy, path, LandingKind.COPIED)))
-        return placements
+                    copied.append((-next(self._extras), Placement(copy, path, LandingKind.COPIED)))
+        # Sidecars first: a picture that is visible after a crash is not looked at again, and its sidecar would be missing for ever.
+        return copied + placements
 
     def _copy_of(self, sidecar: Remembered, beside: Placement) -> StagedFile | None:
         """A copy in staging of a sidecar that is in the library; None if its owner changed or removed it."""

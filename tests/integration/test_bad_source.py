@@ -249,7 +249,7 @@ def test_a_host_that_never_answers_is_given_up(unanswered: subprocess.Popen[str]
         ("forge.lan:2222/outputs", "did you mean `ssh://forge.lan:2222/outputs`?"),
         ("ssh://forge.lan:99999/outputs", "'99999' is no port; expected a whole number from 1 to 65535"),
         ("ssh://me:s3cret@forge.lan/outputs", "a password does not belong in a URL"),
-        ("/outputs", "local folders are not read in this version"),
+        ("ftp://forge.lan/outputs", "unknown kind of source `ftp://`"),
     ],
 )
 def test_a_url_with_a_mistake_is_corrected_before_anything_starts(tmp_path: Path, case: Case, url: str, said: str) -> None:

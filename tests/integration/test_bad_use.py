@@ -21,7 +21,7 @@ def test_every_mistake_in_a_configuration_is_told_at_once_with_its_line_before_a
     said = (
         f"2 mistakes in {file}:",
         "line 1: sync.retry_atempts: unknown key; did you mean `retry_attempts`?",
-        'line 3: sources.forge.type: expected one of ssh, forge, comfyui, vastai, found "forg"; did you mean `forge`?',
+        'line 3: sources.forge.type: expected one of ssh, docker, local, forge, comfyui, vastai, found "forg"; did you mean `forge`?',
         "`mediasync config example`",
     )
     unused = {"MEDIASYNC_HOME": str(case.folder / "unused")}

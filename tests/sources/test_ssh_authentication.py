@@ -344,6 +344,7 @@ async def test_secrets_are_in_no_log_line(
     server = await ssh_servers.start(server=AsksForPassword)
     make_key(tmp_path / "id", SECRET)
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "asyncssh")
     spec = server.spec(identity_files=(str(tmp_path / "id"),), password_file=secret_file(tmp_path), passphrase_file=secret_file(tmp_path))
     await connects(spec, home)
     assert caplog.records
