@@ -58,7 +58,7 @@ from mediasync.v1 import catalog_pb2, catalog_pb2_grpc, coordinator_pb2, coordin
 if TYPE_CHECKING:
     from mediasync.config import SyncConfig
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 20.0
 """How long a coordinator that was there may stay away."""
 CONNECT_SECONDS = 5.0
 """How long the first answer of a given address may take."""
