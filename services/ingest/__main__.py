@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from mediasync.config_file import mentions
 from mediasync.runtime.service import Service, run_service
 from mediasync.storage.database import Database
@@ -18,8 +20,13 @@ CATALOG_BATCH = 500
 """Each batch costs the catalog one flush to the disk. Nothing waits for a batch to fill, so that a large one delays no event."""
 
 
+# Who follows the library can wait while it fills: a busy machine's processors are for the transfer first.
+_NICENESS = 10
+
+
 async def wire(service: Service) -> None:
     """Opens the log, hosts the catalog, takes up the subscriptions, serves."""
+    os.nice(_NICENESS)
     catalog_address = service.home.address_of("catalog")
     if catalog_address == service.home.socket_address("catalog"):
         await _host_catalog(service)

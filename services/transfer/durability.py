@@ -2,7 +2,7 @@
 
 `full`: each file is fsynced before it becomes visible, and its folder after; a visible file is whole whatever happens.
 
-`fast`: a file becomes visible as soon as its bytes are handed to the system. One `syncfs` before the unit is reported done puts all of it
+`fast`: a file becomes visible as soon as its bytes are handed to the system. One `syncfs` before the run is reported done puts all of it
 on the disk. Until then it is on record as *unflushed*, with the id of this boot; the record itself, and each file's intent, are on the disk
 before the file is visible. When the machine crashes (another boot id), everything on that record is read again before the next sync;
 what is torn is moved to `.mediasync/torn` and forgotten, so that it is pulled again. A crash of a process alone costs nothing: the

@@ -64,6 +64,18 @@ class FlushStore:
         statement = sa.select(table.c.origin, table.c.folder, table.c.sync_id, table.c.boot_id).where(table.c.library == library.key)
         return await self._database.read(lambda connection: [UnflushedUnit(*row) for row in connection.execute(statement)])
 
+    async def of_run(self, sync_id: str) -> list[tuple[LibraryId, UnflushedUnit]]:
+        """What a run began and has not ended."""
+        table, libraries = schema.unflushed, schema.libraries
+        statement = (
+            sa.select(libraries.c.key, libraries.c.uuid, libraries.c.root, table.c.origin, table.c.folder, table.c.sync_id, table.c.boot_id)
+            .join(libraries, libraries.c.key == table.c.library)
+            .where(table.c.sync_id == sync_id)
+        )
+        return await self._database.read(
+            lambda connection: [(LibraryId(*row[:3]), UnflushedUnit(*row[3:])) for row in connection.execute(statement)]
+        )
+
     async def files(self, library: LibraryId, sync_id: str) -> list[UnflushedFile]:
         """What a run brought. Reads the whole index: it is asked for after a crash of the machine only."""
         statement = (

@@ -22,9 +22,8 @@ from mediasync.paths import display
 from mediasync.runtime import crash
 from services.transfer import messages
 from services.transfer.duplicates import Copies
-from services.transfer.durability import boot_id, sync_file_system
+from services.transfer.durability import boot_id
 from services.transfer.entities import LandedFile, LandingKind, Remembered, StagedFile, SyncUnit
-from services.transfer.flush_store import UnflushedUnit
 from services.transfer.folders import LibraryFolders
 from services.transfer.hashing import sha256_of
 from services.transfer.landing_store import LandingStore
@@ -50,7 +49,7 @@ class Landing:
 
 
 class Lander:
-    """Lands the files of one unit. One group at a time; at the end `finish`."""
+    """Lands the files of one unit. One group at a time; what it landed fast is on the disk after `flushing.flush_run`."""
 
     def __init__(self, unit: SyncUnit, store: LandingStore, executor: Executor, options: SyncOptions) -> None:
         """Raises INVALID_ARGUMENT for an option that means nothing here."""
@@ -122,20 +121,6 @@ class Lander:
         )
         crash.point("transfer.after_commit")
         return [outcomes[index] for index in range(len(group))]
-
-    async def finish(self) -> None:
-        """Everything that landed is on the disk once this returns; until then a machine that crashes may take it back. Raises
-        MediasyncError when the disk fails."""
-        if not self._unflushed:
-            return
-        crash.point("transfer.before_flush")
-        try:
-            await self._run(sync_file_system, self._library.root)
-        except OSError as error:
-            raise library_error(error, self._library.root) from error
-        unit = self._unit
-        await self._store.flushes.end(self._library, UnflushedUnit(unit.origin.key, unit.folder, unit.sync_id, ""))
-        self._unflushed = False
 
     async def _note_unflushed(self) -> None:
         """Puts on record, and the record on the disk, what is about to be visible without being there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
@@ -115,14 +115,26 @@ class TransferServicer(LibraryServicer):
             )
 
     async def WatchProcessing(self, request: pb.WatchProcessingRequest, context: Context) -> AsyncIterator[pb.WatchProcessingResponse]:
+        # Files are looked into meanwhile, which takes longer than a disk needs.
+        flushing = asyncio.create_task(self._worker.flush(request.sync_id), name="flush a run")
+        try:
+            async with contextlib.aclosing(self._processing(request.sync_id, flushing)) as responses:
+                async for response in responses:
+                    yield response
+        finally:
+            flushing.cancel()
+            await asyncio.gather(flushing, return_exceptions=True)
+
+    async def _processing(self, sync_id: str, flushing: asyncio.Task[None]) -> AsyncGenerator[pb.WatchProcessingResponse]:
         last: tuple[int, int, int, int] | None = None
         while True:
             seen = self._settled.count
-            state = await self._queues.processing_state(request.sync_id)
+            state = await self._queues.processing_state(sync_id)
             done, left, invalid, unsent = state
             response = pb.WatchProcessingResponse(files_done=done, files_left=left, files_invalid=invalid)
             if left == 0 and unsent == 0:
-                problems = await self._queues.file_problems(request.sync_id)
+                await flushing
+                problems = await self._queues.file_problems(sync_id)
                 response.problems.extend(convert.problem_to_pb(problem) for problem in problems)
                 yield response
                 return

@@ -22,6 +22,7 @@ from mediasync.sources.base import DirectoryUnreadable, FileEntry, FileRead, Rea
 from services.transfer.comparing import Comparison
 from services.transfer.diff import directory_of
 from services.transfer.entities import LandedFile, StagedFile
+from services.transfer.flushing import flush_run
 from services.transfer.groups import first_error
 from services.transfer.landing import Lander, Landing
 from services.transfer.library import library_error
@@ -138,7 +139,9 @@ class Taking:
         finally:
             # Of a sync that failed or was cancelled: no thread may be at work in the staging folder when it is removed.
             await asyncio.gather(*flushes, return_exceptions=True)
-        await lander.finish()
+        if parts.options.watch:
+            # A watch has no end at which it could be done.
+            await flush_run(parts.unit.sync_id, parts.landings.flushes, parts.executor)
         if lost:
             raise lost[0]
 

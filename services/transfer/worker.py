@@ -26,6 +26,7 @@ from services.transfer import surveying
 from services.transfer.bandwidth import Limits
 from services.transfer.entities import LibraryId, SyncUnit
 from services.transfer.failed_store import FailedStore
+from services.transfer.flushing import flush_run
 from services.transfer.folder_sync import FolderSync
 from services.transfer.landing_store import LandingStore
 from services.transfer.library import check_folder, library_error, read_marker, write_marker
@@ -259,6 +260,10 @@ class TransferWorker:
         only = await self._failures.paths(only_failed_of, origin, folder) if only_failed_of else None
         async with session() as staging:
             return await FolderSync(parts, only=only).run(staging)
+
+    async def flush(self, sync_id: str) -> None:
+        """Everything that a run landed is on the disk once this returns. Raises MediasyncError."""
+        await flush_run(sync_id, self._landings.flushes, self._executor)
 
     async def scan_folder(self, spec: SyncSpec, folder: bytes) -> tuple[ScanResult, int]:
         """What a sync of one folder would take, and how many files it would leave as they are. Takes nothing, remembers nothing

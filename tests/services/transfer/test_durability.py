@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mediasync.model import Durability, SyncOptions
-from services.transfer import durability, landing, recovery
+from services.transfer import durability, flushing, landing, recovery
 from services.transfer.entities import LandedFile, LandingKind
 from services.transfer.recovery import recover
 from tests.fixtures.transfer import MTIME_NS, LandingBench
@@ -34,7 +34,7 @@ async def test_fast_flushes_the_file_system_once_and_nothing_else(landing_bench:
     synced: list[bytes] = []
     fsyncs: list[int] = []
     fsync = os.fsync
-    monkeypatch.setattr(landing, "sync_file_system", synced.append)
+    monkeypatch.setattr(flushing, "sync_file_system", synced.append)
     monkeypatch.setattr(os, "fsync", lambda descriptor: (fsyncs.append(descriptor), fsync(descriptor))[1])
     library = landing_bench.unit.origin.library
     lander = landing_bench.lander(SyncOptions(durability=Durability.FAST))
@@ -42,7 +42,7 @@ async def test_fast_flushes_the_file_system_once_and_nothing_else(landing_bench:
         await lander.land([lander.begin(landing_bench.stage(b"d/%d.png" % number, b"content"))])
     (unit,) = await landing_bench.landings.flushes.units(library)
     assert (unit.sync_id, unit.boot_id, synced) == (landing_bench.unit.sync_id, durability.boot_id(), [])
-    await lander.finish()
+    await flushing.flush_run(unit.sync_id, landing_bench.landings.flushes, landing_bench.executor)
     assert (await landing_bench.landings.flushes.units(library), synced, fsyncs) == ([], [library.root], [])
 
 
