@@ -26,6 +26,8 @@ from services.transfer.worker import TransferWorker
 # They are nice to the transfer, so that all processors may be theirs once it is done; each holds some 20 MB while it works.
 _PIPELINE_PROCESSES = min(4, os.cpu_count() or 1)
 _PUBLISH_SECONDS = 30.0
+# A large pull has the processors for itself at first: most are over by then, and nobody's prompts wait for longer.
+_PULL_ALONE_SECONDS = 20.0
 
 
 async def wire(service: Service) -> None:
@@ -33,11 +35,12 @@ async def wire(service: Service) -> None:
     database = Database.open(service.home.database_url("transfer"), MIGRATIONS)
     service.on_stop(database.close)
     queues = QueueStore(database)
+    receivers = Receivers(service.home.path)
     worker = TransferWorker(
         database,
         service.home.path,
         lambda spec: open_source(spec, home=service.home.path),
-        receivers=Receivers(service.home.path),
+        receivers=receivers,
         limits=_limits(),
     )
     service.on_stop(worker.close)
@@ -51,7 +54,14 @@ async def wire(service: Service) -> None:
             await events.Publish(request, timeout=_PUBLISH_SECONDS)
 
     settled = Notice()
-    processor = Processor(queues, pipeline, committed=worker.committed, progressed=settled, parallel=_PIPELINE_PROCESSES)
+    processor = Processor(
+        queues,
+        pipeline,
+        committed=worker.committed,
+        progressed=settled,
+        parallel=_PIPELINE_PROCESSES,
+        hold=lambda: 0.0 < receivers.busy_seconds < _PULL_ALONE_SECONDS,
+    )
     publisher = OutboxPublisher(queues, publish, written=(worker.committed, settled), emptied=settled)
     service.spawn(processor.run(), "processing")
     service.spawn(publisher.run(), "outbox")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from opentelemetry import trace
 
@@ -21,6 +21,7 @@ from services.transfer.pipeline.stage import MediaFile
 from services.transfer.pipeline.worker import PipelineWorker
 from services.transfer.queue_store import QueueStore
 
+_HOLD_SECONDS = 0.25
 _FETCH = 32  # a result may hold 2 MB of a graph
 _logger = logging.getLogger(__name__)
 _tracer = trace.get_tracer(__name__)
@@ -32,7 +33,17 @@ ALL_STAGES = ("validate", "metadata")
 class Processor:
     """Works the queue off, `parallel` files at a time."""
 
-    def __init__(self, queues: QueueStore, worker: PipelineWorker, committed: Notice, progressed: Notice, parallel: int) -> None:
+    def __init__(
+        self,
+        queues: QueueStore,
+        worker: PipelineWorker,
+        committed: Notice,
+        progressed: Notice,
+        parallel: int,
+        hold: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """While `hold` says so, nothing new is begun."""
+        self._hold = hold
         self._queues = queues
         self._worker = worker
         self._committed = committed
@@ -44,6 +55,9 @@ class Processor:
         finished."""
         while True:
             seen = self._committed.count
+            if self._hold():
+                await self._committed.wait_past(seen, _HOLD_SECONDS)
+                continue
             tasks = await self._queues.processing_tasks(_FETCH, 0)
             if not tasks:
                 await self._committed.wait_past(seen)

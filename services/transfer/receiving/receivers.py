@@ -25,12 +25,18 @@ class Receivers:
         self._starting: dict[SourceSpec, list[asyncio.Task[Receiver]]] = {}
         self._busy: set[Receiver] = set()
         self._opening: set[asyncio.Task[None]] = set()
+        self._busy_since = 0.0
         self._reaper: asyncio.Task[None] | None = None
 
     @property
     def pids(self) -> tuple[int, ...]:
         """Of the processes there are."""
         return tuple(receiver.pid for receiver in (*self._busy, *(one for some in self._idle.values() for one in some)))
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long there has been a pull without a pause; 0 while there is none."""
+        return time.monotonic() - self._busy_since if self._busy else 0.0
 
     def warm(self, spec: SourceSpec, count: int, window: Window, folders: Sequence[bytes] = ()) -> None:
         """Begins to log in with so many, if there are not as many already: a pull that needs them is expected. They go on with the window
@@ -49,6 +55,8 @@ class Receivers:
         """A connected receiver, for one use. If the block raises, whatever it raises, the process is killed: it may be in the middle
         of anything. Raises MediasyncError."""
         receiver = await self._taken(spec, folders)
+        if not self._busy:
+            self._busy_since = time.monotonic()
         self._busy.add(receiver)
         used = False
         try:
