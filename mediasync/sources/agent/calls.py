@@ -6,6 +6,7 @@ the earlier ones is outstanding, and the far side is made to wait while the outc
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
@@ -79,7 +80,7 @@ Item = TypeVar("Item", bound=Asked)
 Outcome = TypeVar("Outcome")
 
 
-class BatchCall(Generic[Item, Outcome]):
+class BatchCall(abc.ABC, Generic[Item, Outcome]):
     """One outcome for each item of every batch, in order. What is asked and how an answer reads is for its subclasses."""
 
     def __init__(self, session: Session) -> None:
@@ -94,13 +95,13 @@ class BatchCall(Generic[Item, Outcome]):
         self._failure: BaseException | None = None
         self._paused = False
 
+    @abc.abstractmethod
     def requests(self, batch: Sequence[Item]) -> Iterable[bytes]:
         """The frames that ask for a batch."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def frame(self, kind: int, payload: bytes) -> int:
         """Takes a frame; returns how many raw bytes follow it."""
-        raise NotImplementedError
 
     def data(self, data: bytes) -> None:
         """Takes the next raw bytes."""
