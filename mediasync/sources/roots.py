@@ -33,7 +33,7 @@ def root_error(place: str, problems: Sequence[RootProblem]) -> MediasyncError:
     return MediasyncError(
         Reason.SOURCE_ROOT_MISSING,
         f"there is no folder {tried} at {place}; {there}",
-        "Give the folder that holds the results as the path of the source, such as ssh://host/path/to/outputs.",
+        "Give the folder that holds the results as the path of the source: ssh://host/path, docker://container/path or /path.",
     )
 
 

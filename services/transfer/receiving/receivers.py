@@ -96,8 +96,9 @@ class Receivers:
             for spec, starting in list(self._starting.items()):
                 # Warmed for a pull that did not come, or has them already.
                 del self._starting[spec]
-                for task in starting:
-                    self._idle.setdefault(spec, []).append(await task)
+                started = await asyncio.gather(*starting, return_exceptions=True)
+                # One that could not be started is nobody's loss: whoever wants one is told then.
+                self._idle.setdefault(spec, []).extend(one for one in started if isinstance(one, Receiver))
             now = time.monotonic()
             for spec, idle in list(self._idle.items()):
                 old = [receiver for receiver in idle if now - receiver.idle_since > _IDLE_SECONDS]
