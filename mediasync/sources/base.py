@@ -151,7 +151,8 @@ class ReadStatus(enum.Enum):
     OK = "ok"
     """Every byte went to the sink, and the file stood still meanwhile."""
     UNSETTLED = "unsettled"
-    """It is being written, or its format's end is missing; no byte was sent."""
+    """It is being written, or its format's end is missing. No byte was sent, but by an engine that sees a large file's end only when it
+    has all of it: what the sink got is worthless then."""
     CHANGED = "changed"
     """It is not what the scan saw, or changed while it was read; what the sink got is worthless."""
     VANISHED = "vanished"
@@ -189,6 +190,10 @@ class FileSink(Sink, Protocol):
 
     def copied(self, count: int) -> None:
         """So many bytes were copied into it behind the last ones."""
+
+    def coming(self, count: int) -> None:
+        """So many more bytes have come of the file that it will be given whole; for who counts them. Called on the event loop. They are
+        not told again once it has them."""
 
     def adopt(self, path: bytes) -> None:
         """Takes over a whole file that lies in `folder`, in place of anything it got so far."""

@@ -18,11 +18,12 @@ import asyncssh
 from mediasync.errors import MediasyncError, Reason
 from mediasync.sources import shell_rsync, ssh_errors
 from mediasync.sources.base import Pace
-from mediasync.sources.rsync import transport
+from mediasync.sources.rsync import progress, transport
 from mediasync.sources.rsync.listing import Trouble, trouble
 from mediasync.sources.rsync.tunnel import Tunnel
 
 MAX_LINE = 1 << 20
+OUTPUT_PIECE_BYTES = 1 << 16
 MAX_TROUBLES = 10_000
 STOP_SECONDS = 5.0
 
@@ -43,6 +44,21 @@ def program() -> str:
             "Install it there (`apt install rsync`), or choose another engine.",
         )
     return found
+
+
+_showing: dict[str, bool] = {}
+
+
+async def shows_progress() -> bool:
+    """Whether the program on this machine can be asked how far it is. Found out once."""
+    path = program()
+    if path not in _showing:
+        asking = await asyncio.create_subprocess_exec(
+            path, "--version", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+        said, _ = await asking.communicate()
+        _showing[path] = progress.shows(said)
+    return _showing[path]
 
 
 class Far:
@@ -137,10 +153,16 @@ class Run:
         async for line in _lines(self._process.stdout):
             yield line
 
+    async def output(self) -> AsyncIterator[bytes]:
+        """What it prints, in pieces as they come."""
+        assert self._process.stdout is not None
+        while piece := await self._process.stdout.read(OUTPUT_PIECE_BYTES):
+            yield piece
+
     async def ended(self) -> list[Trouble]:
         """Waits for its end; returns what it complained of, empty if nothing. Raises MediasyncError when it did not do its work, OSError
         when this side's disk is why."""
-        async for _ in self.lines():
+        async for _ in self.output():
             pass
         status = await self._process.wait()
         await self._tasks[2]

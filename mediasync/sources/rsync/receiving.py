@@ -19,7 +19,8 @@ from mediasync.sources.agent.program.endings import Ending
 from mediasync.sources.base import FileEntry, FileRead, FileSink, Pace, ReadStatus, Sink, SinkOpener, WantedFile
 from mediasync.sources.endings import verdict
 from mediasync.sources.rsync.listing import LIST, Line, Trouble, parse
-from mediasync.sources.rsync.program import Far, Run
+from mediasync.sources.rsync.program import Far, Run, shows_progress
+from mediasync.sources.rsync.progress import SHOW, OnBytes, Progress
 
 TRANSFER = ("--times", "--no-perms", "--no-owner", "--no-group", "--no-implied-dirs")
 MAX_YOUNG_BYTES = 64 << 20
@@ -108,7 +109,18 @@ class Batch:
             parent = near or os.fsencode(self._places.scratch)
             folder = await asyncio.to_thread(tempfile.mkdtemp, dir=parent, prefix=b"rsync-%d-" % os.getpid())
             try:
-                troubles = await self._transfer(takes, folder, pace)
+                sinks: dict[bytes, Sink] = {}
+
+                def sink_of(wanted: WantedFile) -> Sink:
+                    if wanted.path not in sinks:
+                        sinks[wanted.path] = open_sink(wanted, 0)
+                    return sinks[wanted.path]
+
+                def came(wanted: WantedFile, count: int) -> None:
+                    if isinstance(sink := sink_of(wanted), FileSink):
+                        sink.coming(count)
+
+                troubles = await self._transfer(takes, folder, pace, came)
                 taken: dict[bytes, bool] = {}
                 for wanted in takes:
                     outcome, incomplete = await asyncio.to_thread(self._arrived, wanted, folder, troubles)
@@ -116,7 +128,7 @@ class Batch:
                         outcomes[wanted.path] = outcome
                         continue
                     taken[wanted.path] = incomplete
-                    sink = open_sink(wanted, 0)
+                    sink = sink_of(wanted)
                     await _hand_over(os.path.join(folder, wanted.path), sink)
                     if isinstance(sink, FileSink):
                         found_near(sink.folder)
@@ -165,12 +177,21 @@ class Batch:
         free = max(map(len, named), default=0)
         return all(above in lines and lines[above].kind == "d" for above in folders_above(path) if len(above) > free)
 
-    async def _transfer(self, takes: Sequence[WantedFile], folder: bytes, pace: Pace | None) -> list[Trouble]:
+    async def _transfer(self, takes: Sequence[WantedFile], folder: bytes, pace: Pace | None, came: OnBytes) -> list[Trouble]:
         # Whole files, but where a beginning is here: rsync uses that only when it may compare.
         whole = "--no-whole-file" if any(self._places.partial.iterdir()) else "--whole-file"
         options = [*TRANSFER, whole, f"--partial-dir={self._places.partial}", *(["--compress"] if self._compress else [])]
+        # One that is young may turn out to be unfinished; what came of it is nobody's then.
+        progress = Progress([wanted for wanted in takes if self._is_old(wanted)], came)
+        if progress.of_any and await shows_progress():
+            options += SHOW
         async with Run(self._far, options, folder, [wanted.path for wanted in takes], pace) as run:
+            async for piece in run.output():
+                progress.feed(piece)
             return await run.ended()
+
+    def _is_old(self, wanted: WantedFile) -> bool:
+        return self._sightings.age_seconds(FileEntry(wanted.path, *_seconds(wanted), 0, 0)) >= wanted.settle_seconds
 
     def _arrived(self, wanted: WantedFile, folder: bytes, troubles: Sequence[Trouble]) -> tuple[FileRead | None, bool]:
         """(the outcome if it is not to be taken, whether it is incomplete)."""

@@ -29,24 +29,22 @@ class Received:
 class _ReceivingSink:
     """A staging file that says how much came in. A `FileSink`."""
 
-    __slots__ = ("_loop", "_on_bytes", "_wanted", "file")
+    __slots__ = ("_ahead", "_loop", "_on_bytes", "_wanted", "file", "folder")
 
-    def __init__(self, wanted: WantedFile, file: StagingFile, on_bytes: OnBytes) -> None:
+    def __init__(self, wanted: WantedFile, file: StagingFile, folder: bytes, on_bytes: OnBytes) -> None:
         self.file = file
+        self.folder = folder
+        self._ahead = 0
         self._wanted = wanted
         self._on_bytes = on_bytes
         self._loop = asyncio.get_running_loop()
         if file.size_bytes:
             on_bytes(wanted, file.size_bytes)
 
-    @property
-    def folder(self) -> bytes:
-        return self.file.path.rpartition(b"/")[0]
-
     def write(self, data: bytes) -> None:
         self.file.write(data)
         crash.point("receiver.mid_file")
-        self._on_bytes(self._wanted, len(data))
+        self._tell(len(data))
 
     def fileno(self) -> int:
         return self.file.fileno()
@@ -55,13 +53,24 @@ class _ReceivingSink:
         self.file.copied(count)
         self._told(count)
 
+    def coming(self, count: int) -> None:
+        self._ahead += count
+        self._on_bytes(self._wanted, count)
+
     def adopt(self, path: bytes) -> None:
         self.file.adopt(path)
         self._told(self.file.size_bytes)
 
     def _told(self, count: int) -> None:
         # From a thread, where this blocks nobody; who counts lives on the event loop.
-        self._loop.call_soon_threadsafe(self._on_bytes, self._wanted, count)
+        self._loop.call_soon_threadsafe(self._tell, count)
+
+    def _tell(self, count: int) -> None:
+        if self._ahead:
+            before = min(count, self._ahead)
+            self._ahead -= before
+            count -= before
+        self._on_bytes(self._wanted, count)
 
 
 async def receive(
@@ -89,7 +98,7 @@ async def receive(
                 yield batch
 
     def open_sink(wanted: WantedFile, offset: int) -> _ReceivingSink:
-        sink = _ReceivingSink(wanted, area.open(wanted, offset, next(numbers)), on_bytes)
+        sink = _ReceivingSink(wanted, area.open(wanted, offset, next(numbers)), area.folder, on_bytes)
         sinks[wanted.path] = sink
         return sink
 

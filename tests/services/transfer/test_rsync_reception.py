@@ -46,9 +46,18 @@ async def test_files_of_rsync_are_staged_with_their_hashes(sshd: SshServer, tmp_
         asyncio.get_running_loop()
         counted[one.path] = counted.get(one.path, 0) + count
 
-    # The second batch is received beside the staging files, and only renamed.
-    batches = batches_of(wanted[:1], wanted[1:])
-    files = receive(connection, batches, staging.area("origin"), selection=EVERYTHING, pace=None, on_bytes=came)
+    class Watching:
+        """Sees where rsync writes meanwhile."""
+
+        def took(self, count: int) -> float:
+            folders.update(path.parent.parent.name for path in (tmp_path / "library").rglob("rsync-*"))
+            return 0.0
+
+    folders: set[str] = set()
+    large = [one for one in wanted if one.size_bytes > RESUMABLE_BYTES]
+    # The later batches are received beside the staging files, and only renamed; those of large ones live elsewhere.
+    batches = batches_of(large, [one for one in wanted if one not in large])
+    files = receive(connection, batches, staging.area("origin"), selection=EVERYTHING, pace=Watching(), on_bytes=came)
     async for received in files:
         assert received.outcome.status is ReadStatus.OK
         assert received.staged is not None
@@ -58,4 +67,5 @@ async def test_files_of_rsync_are_staged_with_their_hashes(sshd: SshServer, tmp_
         assert os.stat(received.staged.staged_path).st_mode & 0o777 == 0o644
         assert counted.get(received.outcome.wanted.path, 0) == len(data)
     await connection.close()
+    assert folders == {"staging"}
     staging.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +77,7 @@ class FileSinks:
     def __init__(self, folder: Path) -> None:
         self.folder = os.fsencode(folder)
         self.adopted: dict[bytes, bytes] = {}
+        self.came: dict[bytes, list[int]] = {}
 
     def open(self, wanted: WantedFile, offset: int) -> FileSinks._Sink:
         return self._Sink(self, wanted)
@@ -98,6 +99,10 @@ class FileSinks:
 
         def copied(self, count: int) -> None:
             raise AssertionError("nothing is copied into it")
+
+        def coming(self, count: int) -> None:
+            assert self._wanted.path not in self._sinks.adopted
+            self._sinks.came.setdefault(self._wanted.path, []).append(count)
 
         def adopt(self, path: bytes) -> None:
             with open(path, "rb") as file:
@@ -167,6 +172,73 @@ async def test_what_a_cut_line_left_is_gone_on_from(server: SshServer, tmp_path:
     assert outcome.status is ReadStatus.OK
     assert sinks.files[b"large.bin"] == data
     assert proxy.bytes_to_client - before < SIZE * 3 // 4
+    await connection.close()
+
+
+class HeldBack:
+    """A pace that lets half of a file through, and the rest slowly until `enough`."""
+
+    def __init__(self, size_bytes: int, enough: Callable[[], bool]) -> None:
+        self._free = size_bytes // 2
+        self._enough = enough
+
+    def took(self, count: int) -> float:
+        self._free -= count
+        return 0.0 if self._free > 0 or self._enough() else 0.1
+
+
+async def test_a_large_file_shows_how_much_has_come(server: SshServer, tmp_path: Path) -> None:
+    (tmp_path / "staging").mkdir()
+    name = "file \r\n 5 50% \\#012 ü.bin"
+    put(server, f"folder/{name}", bytes(SIZE))
+    put(server, "small.bin", b"small")
+    connection = await opened(server.spec(engine=Engine.RSYNC), tmp_path)
+    wanted = [want(entry) for entry in (await scan(connection)).files.values()]
+    sinks = FileSinks(tmp_path / "staging")
+    path = f"folder/{name}".encode()
+    pace = HeldBack(SIZE, lambda: path in sinks.came)
+    # The first batch is copied from the data folder; the second lands beside the sinks.
+    batches = batches_of([one for one in wanted if one.path != path], [one for one in wanted if one.path == path])
+    assert [one.status async for one in connection.read(batches, sinks.open, pace=pace)] == [ReadStatus.OK] * 2
+    assert len(sinks.adopted[path]) == SIZE
+    assert list(sinks.came) == [path]
+    assert len(sinks.came[path]) >= 2
+    assert sum(sinks.came[path]) == SIZE
+    await connection.close()
+
+
+OLD_RSYNC = """#!/bin/sh
+case "$*" in
+--version) echo "rsync  version 3.0.9  protocol version 30" ;;
+*--outbuf*) echo "rsync: --outbuf=N: unknown option" >&2; exit 1 ;;
+*) exec {real} "$@" ;;
+esac
+"""
+ODD_RSYNC = """#!/bin/sh
+case "$*" in
+--version) exec {real} --version ;;
+*--progress*) {real} "$@" | tr % /; echo "file folder/x.bin"; printf '\\r  7 no'; exit 0 ;;
+*) exec {real} "$@" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("script", [OLD_RSYNC, ODD_RSYNC], ids=["an old one", "an odd one"])
+async def test_an_rsync_that_does_not_show_it_transfers_all_the_same(
+    server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    (tmp_path / "staging").mkdir()
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "rsync").write_text(script.replace("{real}", str(shutil.which("rsync"))))
+    (programs / "rsync").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    put(server, "x.bin", bytes(2 << 20))
+    connection = await opened(server.spec(engine=Engine.RSYNC), tmp_path)
+    wanted = [want(entry) for entry in (await scan(connection)).files.values()]
+    sinks = FileSinks(tmp_path / "staging")
+    assert [one.status async for one in connection.read(batches_of([], wanted), sinks.open)] == [ReadStatus.OK]
+    assert (len(sinks.adopted[b"x.bin"]), sinks.came) == (2 << 20, {})
     await connection.close()
 
 
