@@ -16,11 +16,13 @@ CLOSE_SECONDS = 5.0
 
 
 class ChildLauncher:
-    """Starts the loader, or any other command that runs it somewhere, as a child process."""
+    """Starts the loader, or any other command that runs it somewhere, as a child process. It has `descriptors` open, by their numbers here;
+    they need to be open only until it was started."""
 
-    def __init__(self, arguments: Sequence[str] = (), place: str = "this machine") -> None:
+    def __init__(self, arguments: Sequence[str] = (), place: str = "this machine", descriptors: Sequence[int] = ()) -> None:
         self._arguments = list(arguments) or shell.agent_arguments(sys.executable)
         self._place = place
+        self._descriptors = tuple(descriptors)
 
     @property
     def place(self) -> str:
@@ -31,7 +33,7 @@ class ChildLauncher:
         """Starts it. Raises SOURCE_WITHOUT_PYTHON if it cannot be run."""
         loop = asyncio.get_running_loop()
         try:
-            _, protocol = await loop.subprocess_exec(lambda: _ChildProtocol(receiver), *self._arguments)
+            _, protocol = await loop.subprocess_exec(lambda: _ChildProtocol(receiver), *self._arguments, pass_fds=self._descriptors)
         except OSError as error:
             raise MediasyncError(Reason.SOURCE_WITHOUT_PYTHON, f"{self._arguments[0]} cannot be run: {error.strerror}") from error
         return Launched(ChildChannel(protocol))

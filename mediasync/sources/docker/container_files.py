@@ -28,6 +28,7 @@ _STAT = "x-docker-container-path-stat"
 _TIME = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?(Z|[+-]\d{2}:\d{2})")
 _GO_DIRECTORY, _GO_LINK, _GO_TYPES = 1 << 31, 1 << 27, 0x8F280000
 SECOND_NS = 10**9
+_MAX_PASSWD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,30 @@ class ContainerFiles:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_exit(stream)
             yield TarStream(content)
+
+    async def expanded(self, root: bytes) -> bytes:
+        """A root, with the home of the container's user in place of `~`. Raises MediasyncError."""
+        if root != b"~" and not root.startswith(b"~/"):
+            return root
+        home = self.container.home
+        if not home:
+            user = self.container.user.partition(":")[0].encode() or b"0"
+            home = b"/root" if user in (b"0", b"root") else b"/"
+            for line in (await self._small_file(b"/etc/passwd")).split(b"\n"):
+                fields = line.split(b":")
+                if len(fields) > 5 and user in (fields[0], fields[2]) and fields[5].startswith(b"/"):
+                    home = fields[5]
+                    break
+        return home + root[1:]
+
+    async def _small_file(self, path: bytes) -> bytes:
+        data = b""
+        async with self.archive(path) as stream:
+            member = await stream.next() if stream is not None else None
+            if stream is not None and member is not None and member.is_file and member.size_bytes < _MAX_PASSWD_BYTES:
+                while piece := await stream.piece():
+                    data += piece
+        return data
 
     async def _still_there(self) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,20 @@ _MAX_NAMED = 12
 
 
 @dataclass(frozen=True)
+class Mount:
+    """What a container has in place of a folder of its image. `source` is where the engine has it, empty where that is nowhere in its file
+    system."""
+
+    target: bytes
+    source: bytes = b""
+    writable: bool = False
+
+
+@dataclass(frozen=True)
 class Container:
     """A container as it is now. `state` is the engine's word: created, running, paused, restarting, exited, dead. `home` is what its
-    environment says, empty where it says nothing."""
+    environment says, empty where it says nothing. `pid` is the number that its first process has where the engine runs, 0 if there is none.
+    """
 
     id: str
     name: str
@@ -30,6 +41,8 @@ class Container:
     home: bytes
     user: str
     platform: str
+    pid: int = 0
+    mounts: tuple[Mount, ...] = ()
 
     @property
     def running(self) -> bool:
@@ -64,11 +77,28 @@ def _container(details: Any, wanted: str) -> Container:
         home = next((item.partition("=")[2] for item in environment if item.startswith("HOME=")), "")
         name = _name(str(details["Name"])) or wanted
         platform = f"{details.get('Platform', '')} {config.get('Image') or ''}".strip()
-        return Container(str(details["Id"]), name, str(state["Status"]), home.encode(), str(config.get("User") or ""), platform)
-    except (KeyError, TypeError, AttributeError) as error:
+        return Container(
+            str(details["Id"]),
+            name,
+            str(state["Status"]),
+            home.encode(),
+            str(config.get("User") or ""),
+            platform,
+            int(state.get("Pid") or 0),
+            tuple(_mounts(details)),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MediasyncError(
             Reason.SOURCE_PROTOCOL, f"the Docker engine describes {wanted} in a way that cannot be read: {error}"
         ) from error
+
+
+def _mounts(details: Any) -> Iterator[Mount]:
+    for item in details.get("Mounts") or ():
+        source = str(item.get("Source") or "") if item.get("Type") in ("bind", "volume") else ""
+        yield Mount(str(item["Destination"]).encode(), source.encode(), bool(item.get("RW")))
+    for target in (details.get("HostConfig") or {}).get("Tmpfs") or ():
+        yield Mount(str(target).encode())
 
 
 def _refused(engine: Engine, error: EngineError) -> MediasyncError:

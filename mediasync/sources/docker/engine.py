@@ -96,13 +96,19 @@ class Engine:
                     raise EngineError(response.status, "")
                 return {name.lower(): value for name, value in response.headers.items()}
 
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether its socket is one of this machine. What listens there may still be a tunnel to another one."""
+        return self._relay is None and bool(self._unix)
+
     @contextlib.asynccontextmanager
-    async def stream(self, path: str) -> AsyncIterator[Body]:
+    async def stream(self, path: str, method: str = "GET", *, answer_seconds: float | None = ANSWER_SECONDS) -> AsyncIterator[Body]:
         """The body of an answer as it comes, uncompressed: the engine would spend more time on that than the line needs. `path` is taken as
-        it is."""
+        it is. `answer_seconds` is the longest silence, None where any is to be expected."""
         with self._told():
             url = yarl.URL(f"{self._docker.docker_host}/{await self.version()}/{path}", encoded=True)
-            response = await self._docker.session.get(url, headers={"Accept-Encoding": "identity"})
+            timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=answer_seconds)
+            response = await self._docker.session.request(method, url, headers={"Accept-Encoding": "identity"}, timeout=timeout)
         try:
             if response.status >= 400:
                 with self._told():

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
+from mediasync.errors import MediasyncError
 from mediasync.paths import check_relative
 from mediasync.sources.base import FileRead, FileSink, Pace, ReadStatus, SinkOpener, WantedFile
 from mediasync.sources.local import rules
@@ -52,7 +53,7 @@ class _Opened:
 class Reading:
     """One read. Close it when it is over, however it ended."""
 
-    def __init__(self, root: bytes, folders: Sequence[bytes], open_sink: SinkOpener, pace: Pace | None) -> None:
+    def __init__(self, root: bytes | int, folders: Sequence[bytes], open_sink: SinkOpener, pace: Pace | None) -> None:
         self._files = rules.Opener(root, folders)
         self._open_sink = open_sink
         self._pace = pace
@@ -60,6 +61,8 @@ class Reading:
         self._copier = Copier()
         self._quiet = rules.Quiet()
         self._open: deque[_Opened] = deque()
+        self.failure: MediasyncError | None = None
+        """Set from outside, ends the read with it at its next step."""
 
     async def run(self, batches: AsyncIterator[Sequence[WantedFile]]) -> AsyncIterator[FileRead]:
         """The outcomes. The next batch is asked for while the files of the last one are read."""
@@ -125,7 +128,12 @@ class Reading:
     async def _in_thread(self, function: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> T:
         work = asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
         try:
-            return await asyncio.shield(work)
+            found = await asyncio.shield(work)
+            if self.failure is None:
+                return found
+            if isinstance(found, list):
+                self._open.extend(found)
+            raise self.failure
         except asyncio.CancelledError:
             # The thread still uses the files: they are closed after it.
             await asyncio.wait([work])

@@ -48,16 +48,18 @@ def entry_of(path: bytes, status: Status) -> FileEntry:
 class Opener:
     """Opens files below a root. Only the folders that the user named may be links; no other link is followed, nowhere in a path."""
 
-    def __init__(self, root: bytes, folders: Sequence[bytes]) -> None:
-        self._root = root
+    def __init__(self, root: bytes | int, folders: Sequence[bytes]) -> None:
+        """`root` is a path, or a folder that is open, of which this has its own descriptor then."""
+        self._root = root if isinstance(root, bytes) else b""
         self._names = list(folders)
-        self._fd = -1
+        self._fd = os.dup(root) if isinstance(root, int) else -1
         self._folders: Any = None
 
     def open(self, path: bytes) -> tuple[int, bytes]:
         """An open regular file, and the last part of its path. Raises OSError; ELOOP for what is no regular file."""
         if self._folders is None:
-            self._fd = os.open(self._root, tree.OPEN_DIRECTORY)
+            if self._fd < 0:
+                self._fd = os.open(self._root, tree.OPEN_DIRECTORY)
             self._folders = _folders(_tree(self._fd, self._names, tree.FOLLOW_NONE))
         directory, name = self._folders.locate(path)
         return int(self._folders.tree.opened(directory, name)), bytes(name)
@@ -66,5 +68,7 @@ class Opener:
         """Lets go of the folders."""
         if self._folders is not None:
             self._folders.close()
-            os.close(self._fd)
             self._folders = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
