@@ -7,7 +7,7 @@ from typing import Any
 
 from mediasync.cli import output
 from mediasync.errors import CATALOG, ExitCode
-from mediasync.model import MAX_PROBLEMS, Job, JobActivity, JobState, Problem
+from mediasync.model import MAX_PROBLEMS, Job, JobActivity, JobState, Problem, SyncSummary
 from mediasync.paths import display
 
 _SHOWN_PROBLEMS = 5
@@ -19,6 +19,22 @@ _VERDICTS = {
     JobState.COMPLETE_WITH_ERRORS: ("!", "yellow", "complete, but some files failed"),
     JobState.FAILED: ("✗", "red", "failed"),
     JobState.CANCELLED: ("✗", "yellow", "cancelled; what had landed stays"),
+}
+
+_SKIPPED = {
+    "hidden": "hidden",
+    "temporary": "with temporary names",
+    "foreign": "of a file manager",
+    "link": "links",
+    "special": "FIFOs, sockets or devices",
+    "extension": "with other extensions",
+    "too_small": "too small",
+    "too_large": "too large",
+    "excluded": "excluded by pattern",
+    "not_included": "not included by any pattern",
+    "too_young": "too young yet",
+    "too_old": "too old",
+    "outside": "links out of the root",
 }
 
 
@@ -49,6 +65,7 @@ def sync_result(job: Job) -> dict[str, Any]:
         "bytes_transferred": summary.bytes_transferred,
         "files_unchanged": summary.files_unchanged,
         "files_filtered": summary.files_filtered,
+        "files_filtered_by_reason": _by_reason(summary),
         "files_unsettled": summary.files_unsettled,
         "files_failed": summary.files_failed,
         "duration_seconds": round(summary.duration_seconds, 3),
@@ -85,7 +102,7 @@ def print_summary(job: Job, *, all_problems: bool = False, watch_ended: bool = F
             ("duplicates", summary.files_duplicate, ", in the library under another name"),
             ("culled", summary.files_culled, ", deleted in the library; --restore brings them back"),
             ("unsettled", summary.files_unsettled, ", still being written; a later sync takes them"),
-            ("skipped", summary.files_filtered, ", not results (temporary names, links)"),
+            ("skipped", summary.files_filtered, _why_skipped(summary)),
             ("vanished", summary.files_vanished, ", gone at the source; the library keeps them"),
             ("damaged", summary.files_invalid, ", in the library, but their content is not what the name says"),
             ("failed", summary.files_failed, ""),
@@ -95,6 +112,18 @@ def print_summary(job: Job, *, all_problems: bool = False, watch_ended: bool = F
     ]
     output.pairs(rows)
     print_problems(summary.problems, summary.problems_total, job, MAX_PROBLEMS if all_problems else _SHOWN_PROBLEMS)
+
+
+def _by_reason(summary: SyncSummary) -> dict[str, int]:
+    """What is no result, by the reason; the most frequent first, what has none that is known last."""
+    known = sorted(summary.filtered.items(), key=lambda item: -item[1])
+    other = summary.files_filtered - sum(summary.filtered.values())
+    return {**{reason.name.lower(): files for reason, files in known}, **({"other": other} if other > 0 else {})}
+
+
+def _why_skipped(summary: SyncSummary) -> str:
+    reasons = [f"{files:,} {_SKIPPED.get(name, 'for other reasons')}" for name, files in _by_reason(summary).items()]
+    return f", not results: {', '.join(reasons)}"
 
 
 def activity_line(activity: JobActivity) -> str:

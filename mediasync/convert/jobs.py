@@ -20,6 +20,23 @@ _JOB_STATES = {
 }
 _JOB_STATES_BACK = {value: key for key, value in _JOB_STATES.items()}
 
+_FILTER_REASONS = {
+    model.FilterReason.HIDDEN: pb.FILTER_REASON_HIDDEN,
+    model.FilterReason.TEMPORARY: pb.FILTER_REASON_TEMPORARY,
+    model.FilterReason.FOREIGN: pb.FILTER_REASON_FOREIGN,
+    model.FilterReason.LINK: pb.FILTER_REASON_LINK,
+    model.FilterReason.SPECIAL: pb.FILTER_REASON_SPECIAL,
+    model.FilterReason.EXTENSION: pb.FILTER_REASON_EXTENSION,
+    model.FilterReason.TOO_SMALL: pb.FILTER_REASON_TOO_SMALL,
+    model.FilterReason.TOO_LARGE: pb.FILTER_REASON_TOO_LARGE,
+    model.FilterReason.EXCLUDED: pb.FILTER_REASON_EXCLUDED,
+    model.FilterReason.NOT_INCLUDED: pb.FILTER_REASON_NOT_INCLUDED,
+    model.FilterReason.TOO_YOUNG: pb.FILTER_REASON_TOO_YOUNG,
+    model.FilterReason.TOO_OLD: pb.FILTER_REASON_TOO_OLD,
+    model.FilterReason.OUTSIDE: pb.FILTER_REASON_OUTSIDE,
+}
+_FILTER_REASONS_BACK = {value: key for key, value in _FILTER_REASONS.items()}
+
 
 def spec_to_pb(spec: model.SyncSpec) -> pb.SyncSpec:
     """A sync, as it is asked for."""
@@ -68,6 +85,7 @@ def summary_to_pb(summary: model.SyncSummary) -> pb.SyncSummary:
         files_invalid=summary.files_invalid,
         files_duplicate=summary.files_duplicate,
         files_culled=summary.files_culled,
+        filtered=[pb.FilteredFiles(reason=_FILTER_REASONS[reason], files=files) for reason, files in summary.filtered.items()],
         problems=[problem_to_pb(problem) for problem in summary.problems],
         problems_total=summary.problems_total,
         duration=duration(summary.duration_seconds),
@@ -90,6 +108,8 @@ def summary_from_pb(message: pb.SyncSummary) -> model.SyncSummary:
         to_seconds(message.duration),
         message.files_duplicate,
         message.files_culled,
+        # A reason that this version does not know stays in the sum alone.
+        {_FILTER_REASONS_BACK[item.reason]: item.files for item in message.filtered if item.reason in _FILTER_REASONS_BACK},
     )
 
 

@@ -5,6 +5,7 @@ Protobuf messages stop at the servicers and the client; `mediasync.convert` turn
 
 from __future__ import annotations
 
+from mediasync.model.filtering import FilterReason
 from mediasync.model.jobs import (
     MAX_PROBLEMS,
     Job,
@@ -59,6 +60,7 @@ __all__ = [
     "Duplicates",
     "Durability",
     "Engine",
+    "FilterReason",
     "FolderProgress",
     "FollowSymlinks",
     "GenerationMetadata",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from mediasync.errors import MediasyncError, Reason
+from mediasync.model.filtering import FilterReason
 from mediasync.model.options import SyncSpec
 
 MAX_PROBLEMS = 100
@@ -32,7 +35,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class SyncSummary:
-    """What a sync, or one folder of it, did, counted over all attempts."""
+    """What a sync, or one folder of it, did, counted over all attempts. `filtered` divides `files_filtered` by the reason, as far as
+    it is known."""
 
     files_transferred: int = 0
     bytes_transferred: int = 0
@@ -47,6 +51,7 @@ class SyncSummary:
     duration_seconds: float = 0.0
     files_duplicate: int = 0
     files_culled: int = 0
+    filtered: Mapping[FilterReason, int] = field(default_factory=dict)
 
     def __add__(self, other: SyncSummary) -> SyncSummary:
         return SyncSummary(
@@ -63,6 +68,7 @@ class SyncSummary:
             max(self.duration_seconds, other.duration_seconds),
             self.files_duplicate + other.files_duplicate,
             self.files_culled + other.files_culled,
+            dict(Counter(self.filtered) + Counter(other.filtered)),
         )
 
 

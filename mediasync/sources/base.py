@@ -27,8 +27,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from mediasync.model import HostKey
-from mediasync.sources.selection import EVERYTHING, FilterReason, Selection
+from mediasync.model import FilterReason, HostKey
+from mediasync.sources.selection import EVERYTHING, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +112,17 @@ class DirectoryUnreadable:
 @dataclass(frozen=True, slots=True)
 class ScanFinished:
     """The last record of a scan. `started_ns` is the far side's clock when it began; `files_seen` counts regular files that are
-    results, reported or not; `files_filtered` what is not a result."""
+    results, reported or not; `filtered` what is not a result, by the reason."""
 
     started_ns: int
     files_seen: int
     bytes_seen: int
-    files_filtered: int
+    filtered: Mapping[FilterReason, int] = field(default_factory=dict)
+
+    @property
+    def files_filtered(self) -> int:
+        """All that is not a result."""
+        return sum(self.filtered.values())
 
 
 ScanRecord = DirectoryScanned | DirectoryUnreadable | DirectoryGone | FileFiltered | ScanFinished

@@ -6,10 +6,11 @@ exact scan only what moved.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mediasync.model import FollowSymlinks
+from mediasync.model import FilterReason, FollowSymlinks
 from mediasync.paths import MAX_NAME_BYTES, MAX_PATH_BYTES
 from mediasync.sources.base import (
     DirectoryScanned,
@@ -20,7 +21,7 @@ from mediasync.sources.base import (
     ScanRecord,
     ScanRequest,
 )
-from mediasync.sources.selection import FilterReason, Selection
+from mediasync.sources.selection import Selection
 
 PIECE_FILES = 1000
 _CLOCK_WAS_SET_SECONDS = 3600.0
@@ -75,7 +76,8 @@ class Tally:
     def __init__(self, request: ScanRequest, now_ns: int) -> None:
         self.request = request
         self._now_ns = now_ns
-        self._seen = self._bytes = self._filtered = 0
+        self._seen = self._bytes = 0
+        self._filtered: Counter[FilterReason] = Counter()
         self._long: dict[bytes, int] = {}
 
     def fits(self, folder: bytes, name: bytes) -> bool:
@@ -84,6 +86,10 @@ class Tally:
             return True
         self._long[folder] = self._long.get(folder, 0) + 1
         return False
+
+    def left_out(self, reason: FilterReason) -> None:
+        """Counts something that is no result."""
+        self._filtered[reason] += 1
 
     def incomplete(self, found: Listed) -> bool:
         """Whether a directory has to be reported in full, and not all is known of its files."""
@@ -107,14 +113,14 @@ class Tally:
         names: list[bytes] = []
         young = False
         for path, reason in found.others:
-            self._filtered += 1
+            self.left_out(reason)
             if explain:
                 yield FileFiltered(path, reason)
         for entry in found.files:
             age = age_seconds(entry.mtime_ns, entry.ctime_ns, self._now_ns)
             rejected = selection.file_reason(entry.path, entry.size_bytes, age)
             if rejected is not None:
-                self._filtered += 1
+                self.left_out(rejected)
                 young = young or rejected is FilterReason.TOO_YOUNG
                 if explain:
                     yield FileFiltered(entry.path, rejected, entry.size_bytes)
@@ -126,7 +132,7 @@ class Tally:
         for path, size in found.unmoved:
             rejected = selection.file_reason(path, size, 0.0)
             if rejected is not None:
-                self._filtered += 1
+                self.left_out(rejected)
                 if explain:
                     yield FileFiltered(path, rejected, size)
                 continue
@@ -152,7 +158,7 @@ class Tally:
 
     def finished(self, started_ns: int) -> ScanFinished:
         """The last record."""
-        return ScanFinished(started_ns, self._seen, self._bytes, self._filtered)
+        return ScanFinished(started_ns, self._seen, self._bytes, dict(self._filtered))
 
 
 def ends_with(moment_ns: int) -> int:

@@ -201,6 +201,74 @@ DURABILITY_FAST: Durability.ValueType  # 2
 """Once they are handed to the system; the disk has them when the sync is complete."""
 Global___Durability: _TypeAlias = Durability  # noqa: Y015
 
+class _FilterReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FilterReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FilterReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FILTER_REASON_UNSPECIFIED: _FilterReason.ValueType  # 0
+    """Not said."""
+    FILTER_REASON_HIDDEN: _FilterReason.ValueType  # 1
+    """Its name is of a kind that programs hide."""
+    FILTER_REASON_TEMPORARY: _FilterReason.ValueType  # 2
+    """Its name is that of an unfinished file."""
+    FILTER_REASON_FOREIGN: _FilterReason.ValueType  # 3
+    """Its name is a file manager's own."""
+    FILTER_REASON_LINK: _FilterReason.ValueType  # 4
+    """It is a link that is not followed."""
+    FILTER_REASON_SPECIAL: _FilterReason.ValueType  # 5
+    """It is a FIFO, a socket or a device."""
+    FILTER_REASON_EXTENSION: _FilterReason.ValueType  # 6
+    """Its extension is not among `allowed_extensions`."""
+    FILTER_REASON_TOO_SMALL: _FilterReason.ValueType  # 7
+    """It is smaller than `min_size_bytes`."""
+    FILTER_REASON_TOO_LARGE: _FilterReason.ValueType  # 8
+    """It is larger than `max_size_bytes`."""
+    FILTER_REASON_EXCLUDED: _FilterReason.ValueType  # 9
+    """It matches `excluded_patterns`."""
+    FILTER_REASON_NOT_INCLUDED: _FilterReason.ValueType  # 10
+    """It matches none of `include_patterns`."""
+    FILTER_REASON_TOO_YOUNG: _FilterReason.ValueType  # 11
+    """It is younger than `min_age_minutes`; it will be a result later."""
+    FILTER_REASON_TOO_OLD: _FilterReason.ValueType  # 12
+    """It is older than `max_age_days`."""
+    FILTER_REASON_OUTSIDE: _FilterReason.ValueType  # 13
+    """It is a link out of the root, or into a folder that leads to itself."""
+
+class FilterReason(_FilterReason, metaclass=_FilterReasonEnumTypeWrapper):
+    """Why something at a source is no result."""
+
+FILTER_REASON_UNSPECIFIED: FilterReason.ValueType  # 0
+"""Not said."""
+FILTER_REASON_HIDDEN: FilterReason.ValueType  # 1
+"""Its name is of a kind that programs hide."""
+FILTER_REASON_TEMPORARY: FilterReason.ValueType  # 2
+"""Its name is that of an unfinished file."""
+FILTER_REASON_FOREIGN: FilterReason.ValueType  # 3
+"""Its name is a file manager's own."""
+FILTER_REASON_LINK: FilterReason.ValueType  # 4
+"""It is a link that is not followed."""
+FILTER_REASON_SPECIAL: FilterReason.ValueType  # 5
+"""It is a FIFO, a socket or a device."""
+FILTER_REASON_EXTENSION: FilterReason.ValueType  # 6
+"""Its extension is not among `allowed_extensions`."""
+FILTER_REASON_TOO_SMALL: FilterReason.ValueType  # 7
+"""It is smaller than `min_size_bytes`."""
+FILTER_REASON_TOO_LARGE: FilterReason.ValueType  # 8
+"""It is larger than `max_size_bytes`."""
+FILTER_REASON_EXCLUDED: FilterReason.ValueType  # 9
+"""It matches `excluded_patterns`."""
+FILTER_REASON_NOT_INCLUDED: FilterReason.ValueType  # 10
+"""It matches none of `include_patterns`."""
+FILTER_REASON_TOO_YOUNG: FilterReason.ValueType  # 11
+"""It is younger than `min_age_minutes`; it will be a result later."""
+FILTER_REASON_TOO_OLD: FilterReason.ValueType  # 12
+"""It is older than `max_age_days`."""
+FILTER_REASON_OUTSIDE: FilterReason.ValueType  # 13
+"""It is a link out of the root, or into a folder that leads to itself."""
+Global___FilterReason: _TypeAlias = FilterReason  # noqa: Y015
+
 class _JobState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -858,6 +926,7 @@ class SyncSummary(_message.Message):
     DURATION_FIELD_NUMBER: _builtins.int
     FILES_DUPLICATE_FIELD_NUMBER: _builtins.int
     FILES_CULLED_FIELD_NUMBER: _builtins.int
+    FILTERED_FIELD_NUMBER: _builtins.int
     files_transferred: _builtins.int
     """Files that are new in the library."""
     bytes_transferred: _builtins.int
@@ -888,6 +957,10 @@ class SyncSummary(_message.Message):
     def duration(self) -> _duration_pb2.Duration:
         """From start to end of the job."""
 
+    @_builtins.property
+    def filtered(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilteredFiles]:
+        """`files_filtered` divided by the reason, each at most once; what is missing of the sum has a reason that is not known."""
+
     def __init__(
         self,
         *,
@@ -904,14 +977,41 @@ class SyncSummary(_message.Message):
         duration: _duration_pb2.Duration | None = ...,
         files_duplicate: _builtins.int = ...,
         files_culled: _builtins.int = ...,
+        filtered: _abc.Iterable[Global___FilteredFiles] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_transferred", b"bytes_transferred", "duration", b"duration", "files_culled", b"files_culled", "files_duplicate", b"files_duplicate", "files_failed", b"files_failed", "files_filtered", b"files_filtered", "files_invalid", b"files_invalid", "files_transferred", b"files_transferred", "files_unchanged", b"files_unchanged", "files_unsettled", b"files_unsettled", "files_vanished", b"files_vanished", "problems", b"problems", "problems_total", b"problems_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_transferred", b"bytes_transferred", "duration", b"duration", "files_culled", b"files_culled", "files_duplicate", b"files_duplicate", "files_failed", b"files_failed", "files_filtered", b"files_filtered", "files_invalid", b"files_invalid", "files_transferred", b"files_transferred", "files_unchanged", b"files_unchanged", "files_unsettled", b"files_unsettled", "files_vanished", b"files_vanished", "filtered", b"filtered", "problems", b"problems", "problems_total", b"problems_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SyncSummary: _TypeAlias = SyncSummary  # noqa: Y015
+
+@_typing.final
+class FilteredFiles(_message.Message):
+    """How many things are no results for one reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    reason: Global___FilterReason.ValueType
+    """Why."""
+    files: _builtins.int
+    """How many. A folder that is not looked into counts as one."""
+    def __init__(
+        self,
+        *,
+        reason: Global___FilterReason.ValueType = ...,
+        files: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilteredFiles: _TypeAlias = FilteredFiles  # noqa: Y015
 
 @_typing.final
 class Job(_message.Message):

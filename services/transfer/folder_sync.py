@@ -103,6 +103,7 @@ class FolderSync:
             files_vanished=counts.vanished,
             files_duplicate=counts.duplicates,
             files_culled=counts.culled,
+            filtered=result.finished.filtered,
             problems=tuple(taking.problems[:MAX_PROBLEMS]),
             problems_total=taking.files_failed + len(result.unreadable),
             duration_seconds=time.monotonic() - started,

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
-from mediasync.model import PreviewDecision, PreviewedFile, PreviewSummary
+from mediasync.model import FilterReason, PreviewDecision, PreviewedFile, PreviewSummary
 from mediasync.sources.base import DirectoryScanned, FileEntry, FileFiltered
-from mediasync.sources.selection import FilterReason
 from services.transfer.diff import DirectoryDiff
 from services.transfer.parts import Parts
 from services.transfer.scanning import FolderScan, missing_copies

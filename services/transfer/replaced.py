@@ -12,7 +12,8 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from mediasync.sources.selection import FilterReason, Selection, rules
+from mediasync.model import FilterReason
+from mediasync.sources.selection import Selection, rules
 from services.transfer.library import OWN_FOLDER, sync_folder
 from services.transfer.naming import candidate_paths
 

@@ -65,7 +65,7 @@ class ScanResult:
 
     wanted: WantedSpool
     doubtful: WantedSpool
-    finished: ScanFinished = field(default_factory=lambda: ScanFinished(0, 0, 0, 0))
+    finished: ScanFinished = field(default_factory=lambda: ScanFinished(0, 0, 0))
     full: bool = False
     seen: dict[bytes, int] = field(default_factory=dict)
     unreadable: list[DirectoryUnreadable] = field(default_factory=list)

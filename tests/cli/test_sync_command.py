@@ -24,6 +24,7 @@ KEYS = [
     "bytes_transferred",
     "files_unchanged",
     "files_filtered",
+    "files_filtered_by_reason",
     "files_unsettled",
     "files_failed",
     "duration_seconds",
@@ -70,6 +71,7 @@ async def test_the_summary_is_for_people_and_progress_goes_to_stderr(peer: PeerS
         "3 files, 3.0 MB",
         "5 files, taken earlier",
         "1 file, still being written",
+        "skipped      1,203 files, not results: 1,200 too small, 1 links, 2 for other reasons",
         "120 files",
     ):
         assert words in ended.stdout
@@ -85,6 +87,7 @@ async def test_errors_in_json_are_capped_and_counted(peer: PeerServer, cli: Cli)
     result = json.loads(ended.stdout)
     assert (ended.code, result["state"], result["files_failed"]) == (1, "complete_with_errors", 120)
     assert (len(result["errors"]), result["errors_total"]) == (100, 120)
+    assert result["files_filtered_by_reason"] == {"too_small": 1200, "link": 1, "other": 2}
     assert result["errors"][0] == {"path": "a/\\xff0.png", "reason": "FILE_UNREADABLE", "message": "file 0 cannot be read"}
 
 

@@ -22,6 +22,7 @@ SUMMARY_KEYS = {
     "bytes_transferred",
     "files_unchanged",
     "files_filtered",
+    "files_filtered_by_reason",
     "files_unsettled",
     "files_failed",
     "duration_seconds",

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mediasync.errors import MediasyncError, Reason
+from mediasync.model import FilterReason
 from mediasync.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, display
 from mediasync.sources.base import (
     DeleteStatus,
@@ -27,9 +28,8 @@ from mediasync.sources.base import (
     ScanRecord,
     Surroundings,
 )
-from mediasync.sources.selection import FilterReason
 
-VERSION = 2
+VERSION = 3
 MARKER = b"\0mediasync-agent "
 MAX_FRAME = 1 << 20
 
@@ -41,7 +41,7 @@ _U64 = struct.Struct(">Q")
 _I64 = struct.Struct(">q")
 _LISTED = struct.Struct(">QqqQH")  # an entry and the length of its name
 _SPACE = struct.Struct(">QQ")
-_SCANNED = struct.Struct(">qQQQ")
+_SCANNED = struct.Struct(f">qQQ{len(FilterReason)}Q")  # the last ones by reason, in their order
 _LARGEST = 1 << 63  # sizes and inodes are kept as signed 64-bit numbers
 
 
@@ -296,9 +296,9 @@ def scan_record(kind: int, payload: bytes) -> ScanRecord:
         return _filtered(payload)
     if kind == Answer.SCANNED:
         fields = _Fields(Answer.SCANNED, payload)
-        finished = ScanFinished(*fields.unpack(_SCANNED))
+        started, seen, size, *filtered = fields.unpack(_SCANNED)
         fields.done()
-        return finished
+        return ScanFinished(started, seen, size, {reason: count for reason, count in zip(FilterReason, filtered, strict=True) if count})
     raise broken(f"a frame of kind {kind} in a scan")
 
 

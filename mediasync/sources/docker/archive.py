@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Generic, Self, TypeVar
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import FollowSymlinks
+from mediasync.model import FilterReason, FollowSymlinks
 from mediasync.paths import check_relative, display
 from mediasync.sources.agent.connection import NamedFolders
 from mediasync.sources.base import (
@@ -38,7 +38,7 @@ from mediasync.sources.docker.containers import Container
 from mediasync.sources.docker.engine import Engine
 from mediasync.sources.docker.tar import BrokenArchiveError, Member, TarStream
 from mediasync.sources.listing import Listed, Tally
-from mediasync.sources.selection import EVERYTHING, FilterReason, Selection
+from mediasync.sources.selection import EVERYTHING, Selection
 from mediasync.sources.sftp.sightings import Sightings
 
 T = TypeVar("T")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 
-from mediasync.model import FollowSymlinks
+from mediasync.model import FilterReason, FollowSymlinks
 from mediasync.sources.listing import Listed, Tally
 from mediasync.sources.posix import wire
 from mediasync.sources.posix.stream import Stream
-from mediasync.sources.selection import FilterReason
 
 _LINES_AT_ONCE = 500
 _START = b"^"

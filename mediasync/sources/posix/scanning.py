@@ -11,14 +11,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator,
 from dataclasses import replace
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import FollowSymlinks
+from mediasync.model import FilterReason, FollowSymlinks
 from mediasync.paths import display
 from mediasync.sources.base import DirectoryGone, DirectoryUnreadable, ScanRecord, ScanRequest
 from mediasync.sources.listing import Listed, Tally, ends_with, link_reason
 from mediasync.sources.posix import wire
 from mediasync.sources.posix.gathering import Gatherer, check, records
 from mediasync.sources.posix.stream import Stream
-from mediasync.sources.selection import FilterReason
 
 _EVERY_DEPTH = 100_000
 _DENIED = "Permission denied"

@@ -9,12 +9,11 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import FollowSymlinks
+from mediasync.model import FilterReason, FollowSymlinks
 from mediasync.paths import display
 from mediasync.sources.agent.connection import NamedFolders
 from mediasync.sources.base import (
@@ -38,7 +37,7 @@ from mediasync.sources.listing import Listed, Tally
 from mediasync.sources.rsync.listing import LIST, Trouble, parse
 from mediasync.sources.rsync.program import Far, Run, program
 from mediasync.sources.rsync.receiving import Batch, Places, Sightings, folders_above
-from mediasync.sources.selection import EVERYTHING, FilterReason, Selection
+from mediasync.sources.selection import EVERYTHING, Selection
 from mediasync.sources.ssh_line import SshLine
 
 _WILD = re.compile(rb"[\[*?]")
@@ -57,7 +56,6 @@ class RsyncConnection:
         self._sightings = Sightings()
         self._near: bytes | None = None
         self._busy = False
-        self._folders_filtered = 0
         self._failure: MediasyncError | None = None
         self._probe = SourceProbe("ssh, rsync", "a far side that only rsync was asked about", far.root, round_trip_seconds, 0.0)
 
@@ -171,13 +169,11 @@ class RsyncConnection:
         try:
             with self._using():
                 started_ns = time.time_ns()
-                self._folders_filtered = 0
                 tally = Tally(request, started_ns)
                 async for record in self._scan(request, tally):
                     yield record
                 done = True
-            finished = tally.finished(started_ns)
-            yield replace(finished, files_filtered=finished.files_filtered + self._folders_filtered)
+            yield tally.finished(started_ns)
         finally:
             if not done:
                 await self.close()
@@ -208,7 +204,7 @@ class RsyncConnection:
                     elif (reason := request.selection.folder_reason(path)) is not None:
                         # Counted here: the record of the folder above it may be out already.
                         passed_over.add(path)
-                        self._folders_filtered += 1
+                        tally.left_out(reason)
                         if request.explain:
                             yield FileFiltered(path, reason)
                     else:

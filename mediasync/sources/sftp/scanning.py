@@ -15,10 +15,9 @@ from dataclasses import dataclass
 
 import asyncssh
 
-from mediasync.model import FollowSymlinks
+from mediasync.model import FilterReason, FollowSymlinks
 from mediasync.sources.base import DirectoryGone, DirectoryUnreadable, ScanRecord, ScanRequest
 from mediasync.sources.listing import Listed, Tally, ends_with, link_reason
-from mediasync.sources.selection import FilterReason
 from mediasync.sources.sftp.client import Sftp, is_gone, says
 from mediasync.sources.sftp.places import Places, join
 

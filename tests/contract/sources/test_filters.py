@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from mediasync.model import FilterReason
 from mediasync.sources.base import Connection
-from mediasync.sources.selection import FilterReason, Selection, rules
+from mediasync.sources.selection import Selection, rules
 from tests.fixtures.backends import Can, needs
 from tests.fixtures.sources import FarSide, clock_tick, scan
 
@@ -105,3 +107,6 @@ async def test_what_is_no_result_is_named_with_its_reason(far: FarSide, connecti
         b"input": FilterReason.EXCLUDED,
     }
     assert found.finished.files_filtered == len(found.filtered)
+    plain = await scan(connection, selection=chosen)
+    assert plain.filtered == {}
+    assert Counter(found.filtered.values()) == found.finished.filtered == plain.finished.filtered

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mediasync.model import FollowSymlinks
+from mediasync.model import FilterReason, FollowSymlinks
 from mediasync.sources.base import Connection, DeleteStatus, DoomedFile, ReadStatus
-from mediasync.sources.selection import FilterReason, Selection
+from mediasync.sources.selection import Selection
 from tests.fixtures.backends import Backend, Can, needs
 from tests.fixtures.sources import Collector, FarSide, Scanned, clock_tick, read, scan, want
 

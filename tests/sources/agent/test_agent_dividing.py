@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest_asyncio
 
+from mediasync.model import FilterReason
 from mediasync.sources import shell
 from mediasync.sources.agent.connection import AgentConnection, NamedFolders
 from mediasync.sources.process import ChildLauncher
@@ -43,6 +44,9 @@ async def test_a_divided_scan_finds_what_moved_wherever_it_is(connection: AgentC
     new = root / "5/new/deep"
     new.mkdir(parents=True)
     (new / "1.txt").write_bytes(b"new")
+    for folder in (root / "3/003", root / "4/004", new):
+        (folder / "x.tmp").write_bytes(b"half")
+    (root / "0/000/link").symlink_to("1.txt")
     shutil.rmtree(root / "6/006")
     (root / "7/007").rename(root / "8/moved")
     for number in range(2500):
@@ -65,6 +69,7 @@ async def test_a_divided_scan_finds_what_moved_wherever_it_is(connection: AgentC
     first_piece, last_piece = paths.index(b"9/009"), len(paths) - 1 - paths[::-1].index(b"9/009")
     assert paths[first_piece : last_piece + 1] == [b"9/009"] * 3
     assert found.finished.files_seen == _DIRECTORIES - 1 - 30 - 1 + 1 + 1 + 2500
+    assert found.finished.filtered == {FilterReason.TEMPORARY: 3, FilterReason.LINK: 1}
     assert found.directories[b"3/003"].names == (b"1.txt", b"2.txt")
 
 

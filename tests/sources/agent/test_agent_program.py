@@ -19,14 +19,14 @@ from pathlib import Path
 import pytest
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import FollowSymlinks
+from mediasync.model import FilterReason, FollowSymlinks
 from mediasync.sources import shell
 from mediasync.sources.agent import assembly, program, requests, wire
 from mediasync.sources.agent.connection import AgentConnection, NamedFolders
 from mediasync.sources.agent.program import frames, selecting
 from mediasync.sources.base import DeleteStatus, DoomedFile, Partial, ReadStatus, ScanRequest, WantedFile
 from mediasync.sources.process import ChildLauncher
-from mediasync.sources.selection import EVERYTHING, FilterReason, Selection, rules
+from mediasync.sources.selection import EVERYTHING, Selection, rules
 from tests.fixtures.sources import COMPLETE, Collector, batches_of, read, scan, want
 from tests.fixtures.ssh import without_override
 
@@ -69,6 +69,8 @@ def test_both_ends_hold_the_same_numbers() -> None:
         assert getattr(frames, kind.name) == kind
     for reason in FilterReason:
         assert getattr(selecting, reason.name) == reason.value
+    # A scan counts what is no result by these numbers.
+    assert [reason.value for reason in FilterReason] == list(range(1, selecting.OUTSIDE + 1))
 
 
 def test_every_part_is_sent_and_no_name_of_one_hides_anothers() -> None:

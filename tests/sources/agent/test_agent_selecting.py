@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mediasync.errors import MediasyncError, Reason
+from mediasync.model import FilterReason
 from mediasync.sources.agent import requests
 from mediasync.sources.agent.program.frames import HEADER, Fields
 from mediasync.sources.agent.program.selecting import Selecting
-from mediasync.sources.selection import FilterReason, Selection, rules
+from mediasync.sources.selection import Selection, rules
 
 NAMES = ["a", "b", "ab", "a.b", "B", "ü", "a.tmp", ".a", "Thumbs.db", "~$a"]
 PARTS = st.sampled_from(["a", "b", "*", "**", "?", "a*", "*b", "[ab]", "[!a]", "a?", "?.b", "[a-b]*", "\\*", "a**b", "ü"])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mediasync.errors import MediasyncError, Reason
+from mediasync.model import FilterReason
 from mediasync.sources.agent import session, wire
 from mediasync.sources.agent.connection import AgentConnection, NamedFolders
 from mediasync.sources.agent.wire import Answer, frame
@@ -49,7 +50,7 @@ def text(value: bytes) -> bytes:
 
 
 READY = frame(Answer.READY, struct.pack(">q", 0) + text(b"cpython 3.6.0") + text(b"Linux") + text(b"/root"))
-SCANNED = frame(Answer.SCANNED, struct.pack(">qQQQ", 0, 0, 0, 0))
+SCANNED = frame(Answer.SCANNED, bytes(8 * (3 + len(FilterReason))))
 WANTED = WantedFile(b"a/x.txt", 5, 1, 1)
 BEGIN = frame(Answer.BEGIN, b"\1" + ENTRY.pack(5, 1, 1, 1) + bytes(8))
 END = frame(Answer.END, b"\0" + ENTRY.pack(5, 1, 1, 1) + text(b""))
@@ -118,7 +119,7 @@ async def test_a_liar_that_tells_the_truth_is_believed() -> None:
         pytest.param(frame(Answer.DIRECTORY, directory()[5:] + b"x"), id="a frame with more in it"),
         pytest.param(frame(Answer.DIRECTORY, b"\1\0\0" + struct.pack(">QI", 1, 0xFFFFFFFF)), id="four thousand million files"),
         pytest.param(frame(Answer.UNREADABLE_DIRECTORY, text(b"../x") + text(b"")), id="an unreadable folder outside"),
-        pytest.param(frame(Answer.SCANNED, b"\0" * 31), id="a cut end"),
+        pytest.param(frame(Answer.SCANNED, bytes(8 * (3 + len(FilterReason)) - 1)), id="a cut end"),
         pytest.param(struct.pack(">BI", Answer.DIRECTORY, 0xFFFFFFFF), id="an oversize frame"),
         pytest.param(struct.pack(">BI", Answer.DIRECTORY, wire.MAX_FRAME + 1) + bytes(100), id="a frame just too large"),
         pytest.param(frame(Answer.BEGIN, BEGIN[5:]), id="a file in a scan"),

@@ -23,12 +23,14 @@ from mediasync.sources.agent.program.frames import (
     says,
     text,
 )
+from mediasync.sources.agent.program.selecting import OUTSIDE
 from mediasync.sources.agent.program.tree import NOT_THERE, below, descend
 
 MOST_PROCESSES = 4
 WORTH_DIRECTORIES = 64  # fewer are looked at in less time than a process takes to begin
 PIPE_BYTES = 1 << 20
-SCAN_TOTALS = struct.Struct(">qQQQ")
+# When it began, files and bytes that are results, and what is none: a number a reason.
+SCAN_TOTALS = struct.Struct(">qQQ%dQ" % OUTSIDE)
 
 
 def processes_for(directories):
@@ -60,7 +62,7 @@ class Helper:
                 os.dup2(nothing, fd)
             scanner.output = Output(out)
             look_at(scanner, top, folder, paths)
-            scanner.output.frame(SCANNED, SCAN_TOTALS.pack(0, scanner.seen, scanner.size, scanner.filtered))
+            scanner.output.frame(SCANNED, SCAN_TOTALS.pack(0, scanner.seen, scanner.size, *scanner.filtered[1:]))
             scanner.output.flush()
             status = 0
         except GoneError:
@@ -84,8 +86,10 @@ class Helper:
                 if len(self.waiting) < end:
                     break
                 if kind == SCANNED:
-                    _, seen, size, filtered = SCAN_TOTALS.unpack_from(self.waiting, at + HEADER.size)
-                    scanner.seen, scanner.size, scanner.filtered = scanner.seen + seen, scanner.size + size, scanner.filtered + filtered
+                    totals = SCAN_TOTALS.unpack_from(self.waiting, at + HEADER.size)
+                    scanner.seen, scanner.size = scanner.seen + totals[1], scanner.size + totals[2]
+                    for reason, count in enumerate(totals[3:], 1):
+                        scanner.filtered[reason] += count
                     self.done = True
                     return
                 if kind != TICK:

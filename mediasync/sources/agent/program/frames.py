@@ -11,7 +11,7 @@ import os
 import struct
 import time
 
-VERSION = 2
+VERSION = 3
 MARKER = b"\0mediasync-agent "
 
 # Requests.

@@ -54,7 +54,8 @@ class Scanner:
         self.known = known
         self.since = since
         self.explain = explain
-        self.seen = self.size = self.filtered = 0
+        self.seen = self.size = 0
+        self.filtered = [0] * (OUTSIDE + 1)  # by reason, of which that is the last
 
     def run(self, folder, quick):
         started = now_ns()
@@ -83,7 +84,7 @@ class Scanner:
             finally:
                 os.chdir("/")
                 os.close(top)
-        self.output.frame(SCANNED, SCAN_TOTALS.pack(started, self.seen, self.size, self.filtered))
+        self.output.frame(SCANNED, SCAN_TOTALS.pack(started, self.seen, self.size, *self.filtered[1:]))
 
     def quick(self, top, folder):
         """Looks at the known directories, and only into those that moved."""
@@ -177,7 +178,7 @@ class Scanner:
 
     def drop(self, path, reason, size=0):
         """Something that is no result."""
-        self.filtered += 1
+        self.filtered[reason] += 1
         if self.explain:
             self.output.frame(FILTERED, bytes([reason]) + U64.pack(size) + text(path))
 
@@ -198,7 +199,7 @@ class Scanner:
         prefix = path + b"/" if path else b""
         directories, files, long, failed, young = [], [], 0, "", False
         room = min(MAX_NAME, MAX_PATH - len(prefix))
-        seen = size = filtered = looked = 0
+        seen = size = looked = 0
         with os.scandir(b".") as entries:
             for entry in entries:
                 looked += 1
@@ -238,11 +239,11 @@ class Scanner:
                         or name in skipped
                         or (narrow and selection.narrow_reason(prefix + name, lowered))
                     ):
+                        reason = selection.name_reason(prefix + name, name)
                         if explain:
-                            reason = selection.name_reason(prefix + name, name)
                             self.drop(prefix + name, reason, (status_of or entry.stat(follow_symlinks=False)).st_size)
                         else:
-                            filtered += 1
+                            self.filtered[reason] += 1
                         continue
                     if status_of is None:
                         status_of = entry.stat(follow_symlinks=False)
@@ -271,7 +272,6 @@ class Scanner:
                     files.append(name + b"\0" + entry_of(status_of))
         self.seen += seen
         self.size += size
-        self.filtered += filtered
         if moved and len(files) > CHUNK:
             # So many names would not fit into one frame, and cost little less than everything.
             complete, moved = True, False
