@@ -31,7 +31,6 @@ from mediasync.sources.agent.program.tree import (
     FOLLOW_NONE,
     FUTURE,
     NOT_THERE,
-    OPEN_DIRECTORY,
     age_of,
     below,
     descend,
@@ -63,8 +62,8 @@ class Scanner:
         if self.since is not None and not self.explain and folder in self.known and self.tree.follow != FOLLOW_ALL:
             processes = processes_for(len(self.known))
         try:
-            # The named folder may be a link, also one that leads elsewhere: the user said so.
-            top = os.open(folder, OPEN_DIRECTORY, dir_fd=self.tree.root) if folder else os.dup(self.tree.root)
+            # A folder that was named may be a link, also one that leads elsewhere: the user said so.
+            top = self.tree.directory(folder)
         except OSError as error:
             if error.errno not in NOT_THERE:
                 self.unreadable(folder, says(error))
