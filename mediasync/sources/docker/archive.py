@@ -42,7 +42,6 @@ from mediasync.sources.selection import EVERYTHING, Selection
 from mediasync.sources.sftp.sightings import Sightings
 
 T = TypeVar("T")
-_MAX_PASSWD_BYTES = 1 << 20
 
 
 class ArchiveConnection:
@@ -64,7 +63,7 @@ class ArchiveConnection:
         tried = []
         try:
             for root in roots:
-                path = posixpath.normpath(await _expanded(files, root))
+                path = posixpath.normpath(await files.expanded(root))
                 began = time.perf_counter()
                 found = await files.look(path + b"/.")
                 if found is not None and found.kind == stat.S_IFDIR:
@@ -282,33 +281,6 @@ class ArchiveConnection:
             self._busy = False
             if leaving and not done:
                 await self.close()
-
-
-async def _expanded(files: ContainerFiles, root: bytes) -> bytes:
-    """A root, with the home of the container's user in place of `~`."""
-    if root != b"~" and not root.startswith(b"~/"):
-        return root
-    container = files.container
-    home = container.home
-    if not home:
-        user = container.user.partition(":")[0].encode() or b"0"
-        home = b"/root" if user in (b"0", b"root") else b"/"
-        for line in (await _small_file(files, b"/etc/passwd")).split(b"\n"):
-            fields = line.split(b":")
-            if len(fields) > 5 and user in (fields[0], fields[2]) and fields[5].startswith(b"/"):
-                home = fields[5]
-                break
-    return home + root[1:]
-
-
-async def _small_file(files: ContainerFiles, path: bytes) -> bytes:
-    data = b""
-    async with files.archive(path) as stream:
-        member = await stream.next() if stream is not None else None
-        if stream is not None and member is not None and member.is_file and member.size_bytes < _MAX_PASSWD_BYTES:
-            while piece := await stream.piece():
-                data += piece
-    return data
 
 
 class _Refused(Generic[T]):
