@@ -206,7 +206,10 @@ async def _disturbed(schedule: Schedule, worker: Worker, attempt: int) -> dict[s
         killer = asyncio.create_task(_kill_far_side(schedule))
     elif kind in ("full disk", "bad disk"):
         wish["receivers"] = False  # the fault is in the worker's own process
-        wish["disk"] = [draw.choice((0, 100, 50_000, 1_000_000)), errno.ENOSPC if kind == "full disk" else errno.EIO]
+        wish["disk"] = [
+            draw.choice((0, 100, 50_000, 1_000_000)),
+            draw.choice((errno.ENOSPC, errno.EDQUOT)) if kind == "full disk" else errno.EIO,
+        ]
     elif kind == "slow":
         proxy.delay_seconds = 0.002
     if unmounted:

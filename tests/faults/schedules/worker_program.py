@@ -23,24 +23,9 @@ from services.transfer.receiving import lanes
 from services.transfer.receiving.receivers import Receivers
 from services.transfer.schema import MIGRATIONS
 from services.transfer.worker import TransferWorker
+from tests.fixtures.disks import FailingDisk
 
 _real_write = os.write
-
-
-class FailingDisk:
-    """Lets `os.write` into the library fail with an error once so many bytes were written."""
-
-    def __init__(self, library: bytes, after_bytes: int, code: int) -> None:
-        self._library = library
-        self._left = after_bytes
-        self._code = code
-
-    def write(self, descriptor: int, data: bytes | memoryview) -> int:
-        if os.readlink(f"/proc/self/fd/{descriptor}").encode("utf-8", "surrogateescape").startswith(self._library):
-            self._left -= len(data)
-            if self._left < 0:
-                raise OSError(self._code, os.strerror(self._code))
-        return _real_write(descriptor, data)
 
 
 async def attempt(wish: dict[str, Any]) -> dict[str, Any]:

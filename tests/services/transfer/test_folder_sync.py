@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import os
 import shutil
 import struct
@@ -13,10 +14,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from mediasync.errors import MediasyncError, Reason
+from mediasync.errors import CATALOG, MediasyncError, Reason
 from mediasync.model import SyncSpec
 from services.transfer.space import SpaceGuard
+from services.transfer.staging import RESUMABLE_BYTES
 from services.transfer.tally import UnitTally
+from tests.fixtures.disks import FailingDisk
 from tests.fixtures.transfer_worker import WorkerBench
 
 
@@ -336,6 +339,31 @@ async def test_i1_a_library_that_fills_up_under_way_gets_nothing_half_written_an
     subprocess.run(["mount", "-o", "remount,size=64M", str(tiny_disk)], check=True)
     summary = await worker_bench.sync("sync_2", options=options)
     assert (len(worker_bench.visible()), summary.files_failed) == (12, 0)
+
+
+@pytest.mark.parametrize("code", [errno.EDQUOT, errno.ENOSPC], ids=errno.errorcode.get)
+async def test_i1_a_quota_that_is_used_up_under_way_counts_as_a_full_disk(
+    worker_bench: WorkerBench, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    large = RESUMABLE_BYTES + 1
+    for number in range(5):
+        worker_bench.write(f"{number}.bin", bytes([number]) * (1 << 20))
+    worker_bench.write("large.bin", bytes(large))
+    options = dataclasses.replace(worker_bench.options, parallel_transfers=1)
+    with monkeypatch.context() as quota:
+        quota.setattr(os, "write", FailingDisk(os.fsencode(worker_bench.library_root), 7 << 20, code).write)
+        with pytest.raises(MediasyncError) as caught:
+            await worker_bench.sync("sync_1", options=options)
+    assert caught.value.reason is Reason.LIBRARY_NO_SPACE
+    assert CATALOG[caught.value.reason].exit_code == 4
+    before = worker_bench.visible()
+    assert len(before) < 6
+    assert all(content == (worker_bench.source_root / os.fsdecode(path)).read_bytes() for path, content in before.items())
+    assert worker_bench.staged() == []
+    # Room was made; what had landed is not brought again.
+    summary = await worker_bench.sync("sync_2", options=options)
+    assert (summary.files_transferred, summary.files_unchanged, summary.files_failed) == (6 - len(before), len(before), 0)
+    assert len(worker_bench.visible()) == 6
 
 
 async def test_a_reserve_is_left_free(worker_bench: WorkerBench, tiny_disk: Path) -> None:
