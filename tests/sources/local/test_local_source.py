@@ -47,6 +47,9 @@ class FileSinks:
             self.copied_count += count
             os.lseek(self._fd, self.copied_count, os.SEEK_SET)
 
+        def coming(self, count: int) -> None:
+            raise AssertionError("nothing is announced of a folder's files")
+
         def adopt(self, path: bytes) -> None:
             raise AssertionError("nothing is adopted from a folder")
 
