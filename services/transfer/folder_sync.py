@@ -1,8 +1,9 @@
 """One folder, from the first look to the last committed file.
 
 Everything here may be repeated after a crash at any point: what was committed is found unchanged by the next scan and is counted
-from the store; what was not is pulled again. What it does not guarantee: that the library mirrors one moment of the source. Files
-come and go while it runs.
+from the store; what was not is pulled again. A large pull begins while the scan still runs; what only a complete scan can tell waits for
+its end: what vanished, what the hash decides about, and since when changes are unknown. What it does not guarantee: that the library
+mirrors one moment of the source. Files come and go while it runs.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from mediasync.model import MAX_PROBLEMS, SyncSummary
 from mediasync.paths import display
 from mediasync.sources.base import DirectoryScanned, FileEntry
 from services.transfer.diff import DirectoryDiff, directory_of
+from services.transfer.flow import WantedFlow
+from services.transfer.groups import first_error
 from services.transfer.parts import Parts
 from services.transfer.scanning import LIST_IN_FULL, FolderScan, ScanResult, digest_of
+from services.transfer.space import GrowingNeed
 from services.transfer.staging import Staging
 from services.transfer.taking import Taking
 
@@ -44,46 +48,65 @@ class FolderSync:
         self._taking = taking or Taking(parts)
         self._goes_on = goes_on
         self._only = only
+        self._counted: set[bytes] = set()
+        """Paths that were counted before the scan found them."""
+        self._room = GrowingNeed(self._taking.check_space)
         self.scan_seconds = 0.0
         """How long the last scan took."""
 
-    async def scan(self) -> ScanResult:
-        """Looks at the folder and compares; changes nothing. The caller closes the result. Raises MediasyncError."""
-        parts = self._parts
+    async def scan(self, flow: WantedFlow | None = None) -> ScanResult:
+        """Looks at the folder and compares; changes nothing. What `flow` takes is not in the result, which the caller closes. Raises
+        MediasyncError."""
+        parts, taking = self._parts, self._taking
         parts.activity("scanning")
+        counted = taking.begin(anew=not self._goes_on)
         if not self._goes_on:
             parts.tally.restart(await parts.landings.committed_by_directory(parts.unit))
-        before = parts.tally.snapshot()
-        counted = self._taking.begin() if self._goes_on else set()
+        self._counted = counted if self._goes_on else set()
+        vanished_before = parts.tally.vanished_meanwhile
+        first = True
+
+        async def begin() -> None:
+            nonlocal first
+            if flow is not None and not first:
+                # What was asked for is settled before it is looked for again; committed, it is found unchanged.
+                flow.take_back()
+                await flow.settle()
+                self._counted |= taking.begin_again()
+                parts.tally.vanished_meanwhile = vanished_before
+            first = False
+            self._room.clear()
+            parts.tally.go_back()
 
         async def expect(record: DirectoryScanned, difference: DirectoryDiff, there: Sequence[FileEntry]) -> None:
             for entry in difference.wanted:
-                if entry.path not in counted:
-                    parts.tally.expect(entry)
+                if entry.path not in self._counted:
+                    parts.tally.found(entry)
+            if flow is not None:
+                self._room.needed(sum(entry.size_bytes for entry in difference.wanted))
 
         with _tracer.start_as_current_span("scan", attributes={"folder": display(parts.unit.folder)}) as span:
             started = time.monotonic()
-            scan = FolderScan(parts, on_directory=expect, only=self._only)
-            result = await scan.exact(lambda: parts.tally.go_back(before))
+            offer = flow.offer if flow is not None else _nothing
+            result = await FolderScan(parts, on_directory=expect, only=self._only, offer=offer).exact(begin)
             self.scan_seconds = time.monotonic() - started
-            found = {"files": result.finished.files_seen, "files.wanted": result.wanted.files, "files.doubtful": result.doubtful.files}
+            files = result.wanted.files + (flow.files if flow is not None else 0)
+            found = {"files": result.finished.files_seen, "files.wanted": files, "files.doubtful": result.doubtful.files}
             span.set_attributes({**found, "scan.full": result.full})
         return result
+
+    def _asked_for(self, entry: FileEntry) -> None:
+        """A file is pulled while the scan still runs."""
+        self._room.taken(entry.size_bytes)
+        if entry.path not in self._counted:
+            self._parts.tally.asked_for(entry)
 
     async def run(self, staging: Staging) -> SyncSummary:
         """Syncs the folder by way of `staging`. Raises MediasyncError when the source or the library is lost; what had landed stays
         committed."""
         started = time.monotonic()
         parts, taking = self._parts, self._taking
-        result = await self.scan()
-        try:
-            await parts.manifest.mark_vanished(parts.unit, result.vanished)
-            await taking.take(result, staging)
-            if not self._watching:
-                await self._look_again(result, staging)
-        finally:
-            result.close()
-            await parts.failures.replace(parts.unit, taking.failed_files.items())
+        result = await self._scan_and_take(staging)
         if self._only is None:
             await self._finish(result)
         counts = await parts.landings.unit_counts(parts.unit)
@@ -103,11 +126,32 @@ class FolderSync:
             files_vanished=counts.vanished,
             files_duplicate=counts.duplicates,
             files_culled=counts.culled,
-            filtered=result.finished.filtered,
             problems=tuple(taking.problems[:MAX_PROBLEMS]),
             problems_total=taking.files_failed + len(result.unreadable),
             duration_seconds=time.monotonic() - started,
         )
+
+    async def _scan_and_take(self, staging: Staging) -> ScanResult:
+        """The two at the same time, as far as that goes. The result is closed."""
+        parts, taking = self._parts, self._taking
+        # The newest of all is known when everything was seen.
+        flow = None if parts.options.newest_first or self._only is not None else WantedFlow(parts.options, self._asked_for)
+        result: ScanResult | None = None
+        try:
+            with first_error():
+                async with asyncio.TaskGroup() as group:
+                    if flow is not None:
+                        group.create_task(taking.take_early(flow, staging), name="pull while scanning")
+                    result = await self.scan(flow)
+                    await parts.manifest.mark_vanished(parts.unit, result.vanished)
+                    await taking.take(result, staging, flow)
+            if not self._watching:
+                await self._look_again(result, staging)
+            return result
+        finally:
+            if result is not None:
+                result.close()
+                await parts.failures.replace(parts.unit, taking.failed_files.items())
 
     async def _look_again(self, result: ScanResult, staging: Staging) -> None:
         """Waits a little for files that somebody is writing right now."""
@@ -133,3 +177,8 @@ class FolderSync:
         await parts.manifest.finish_scan(
             parts.unit.origin, parts.unit.folder, result.watermark_ns, seen, full=result.full, selection=digest_of(parts.lanes.selection)
         )
+
+
+def _nothing(entry: FileEntry) -> bool:
+    """Takes no file."""
+    return False

@@ -50,7 +50,7 @@ class FolderPreview:
     async def run(self) -> PreviewSummary:
         """What a sync would do. Raises MediasyncError when the source is lost."""
 
-        def start_over() -> None:
+        async def start_over() -> None:
             self._counts.clear()
             self._bytes_to_take = 0
 

@@ -104,7 +104,8 @@ class FolderScan:
 
     `on_directory` hears of each directory, or piece of one: the record, what it means, and the files not on record whose name and size the
     library has already, which may be adopted. `on_filtered` hears of what is no result, in a scan that explains. With
-    `only` nothing else than these paths, and what is below them, is wanted.
+    `only` nothing else than these paths, and what is below them, is wanted. A wanted file that `offer` takes, as soon as it is found, is
+    not in the result.
     """
 
     def __init__(
@@ -114,12 +115,14 @@ class FolderScan:
         on_directory: OnDirectory,
         on_filtered: OnFiltered | None = None,
         only: Sequence[bytes] | None = None,
+        offer: Callable[[FileEntry], bool] = lambda entry: False,
     ) -> None:
         self._parts = parts
         self._options = parts.options
         self._on_directory = on_directory
         self._on_filtered = on_filtered
         self._only = frozenset(only) if only is not None else None
+        self._offer = offer
         self._selection = parts.lanes.selection
         self._known_folders: dict[bytes, bool] = {}
 
@@ -128,14 +131,14 @@ class FolderScan:
         """What counts as a result."""
         return self._selection
 
-    async def exact(self, on_attempt: Callable[[], None] = lambda: None) -> ScanResult:
-        """Looks at everything. Raises MediasyncError when the source is lost for good. `on_attempt` is called before each attempt."""
+    async def exact(self, on_attempt: Callable[[], Awaitable[None]]) -> ScanResult:
+        """Looks at everything. Raises MediasyncError when the source is lost for good. `on_attempt` is awaited before each attempt."""
         attempts = Attempts(self._options)
         full = self._options.full_scan or self._options.restore or self._on_filtered is not None
         while True:
             try:
+                await on_attempt()
                 async with self._parts.lanes.pool.connection() as connection:
-                    on_attempt()
                     state = await self._parts.manifest.scan_state(self._parts.unit.origin, self._parts.unit.folder)
                     since = None if full or self._is_due(state) else state.watermark_ns
                     request = self._request(since, state.directories if since is not None else {})
@@ -228,14 +231,15 @@ class FolderScan:
         if there:
             adopted = {entry.path for entry in there}
             difference.wanted[:] = [entry for entry in difference.wanted if entry.path not in adopted]
+        await self._on_directory(record, difference, there)
         for entry in difference.wanted:
-            result.wanted.add(entry)
+            if not self._offer(entry):
+                result.wanted.add(entry)
         for entry in (*difference.doubtful, *there):
             result.doubtful.add(entry)
         gone = [row[0] for row in difference.vanished if not self._is_hidden(record.path, row, far_now)]
         if gone:
             result.vanished[record.path] = [*(result.vanished.get(record.path) or ()), *gone]
-        await self._on_directory(record, difference, there)
 
     def _is_asked_for(self, entry: FileEntry) -> bool:
         path = entry.path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.paths import display
@@ -50,3 +51,27 @@ class SpaceGuard:
         self._unlooked_bytes += size_bytes
         if self._unlooked_bytes >= _LOOK_EVERY_BYTES or time.monotonic() - self._looked_time >= _LOOK_EVERY_SECONDS:
             self.check()
+
+
+class GrowingNeed:
+    """What has to come and was not asked for yet, of a list that still grows; `check` is called with it every 64 MiB of growth."""
+
+    def __init__(self, check: Callable[[int], None]) -> None:
+        self._check = check
+        self._bytes = self._unchecked_bytes = 0
+
+    def clear(self) -> None:
+        """The list begins anew."""
+        self._bytes = self._unchecked_bytes = 0
+
+    def needed(self, size_bytes: int) -> None:
+        """So much more has to come. Raises what `check` raises."""
+        self._bytes += size_bytes
+        self._unchecked_bytes += size_bytes
+        if self._unchecked_bytes >= _LOOK_EVERY_BYTES:
+            self._unchecked_bytes = 0
+            self._check(self._bytes)
+
+    def taken(self, size_bytes: int) -> None:
+        """So much was asked for, and is watched as it comes."""
+        self._bytes -= size_bytes

@@ -22,6 +22,7 @@ from mediasync.sources.base import DirectoryUnreadable, FileEntry, FileRead, Rea
 from services.transfer.comparing import Comparison
 from services.transfer.diff import directory_of
 from services.transfer.entities import LandedFile, StagedFile
+from services.transfer.flow import WantedFlow
 from services.transfer.flushing import flush_run
 from services.transfer.groups import first_error
 from services.transfer.landing import Lander, Landing
@@ -65,37 +66,71 @@ class Taking:
         self.look_again: dict[bytes, Unfinished] = {}
         self.unfinished: set[bytes] = set()
 
-    def begin(self) -> set[bytes]:
-        """A scan of everything begins anew: what failed or was not complete is found again, if it still is. Returns these paths; they are
-        among what was expected already."""
+    def begin(self, *, anew: bool = False) -> set[bytes]:
+        """A scan of everything begins: what failed or was not complete is found again, if it still is. Returns these paths; they are
+        among what was expected already, unless all counts began `anew`."""
+        return self._begin(frozenset() if anew else frozenset(self.failed_files))
+
+    def begin_again(self) -> set[bytes]:
+        """As `begin`, for a scan that broke after files were taken: what had failed before it is still known to have."""
+        return self._begin(self._failed_before | self.failed_files.keys())
+
+    def _begin(self, failed_before: frozenset[bytes]) -> set[bytes]:
         counted = {*self.failed_files, *self.look_again}
-        self._failed_before = frozenset(self.failed_files)
+        self._failed_before = failed_before
         self.problems, self.files_failed = [], 0
         self.failed_files, self.look_again = {}, {}
         return counted
 
-    async def take(self, result: ScanResult, staging: Staging) -> None:
-        """Takes what a scan found. Raises MediasyncError when the source or the library is lost."""
-        parts = self._parts
+    def check_space(self, incoming_bytes: int) -> None:
+        """Raises MediasyncError when so much would not fit."""
+        self._space.check(incoming_bytes)
+
+    async def take(self, result: ScanResult, staging: Staging, flow: WantedFlow | None = None) -> None:
+        """Takes what a scan found. Where its pull has begun meanwhile, `flow` gets what is left to take, and whoever began it waits for
+        its end. Raises MediasyncError when the source or the library is lost."""
+        parts, wanted = self._parts, result.wanted
+        if flow is not None and not flow.begun:
+            for entry in flow.take_back():
+                wanted.add(entry)
+            flow.close()
+            flow = None
         for record in result.unreadable:
             self._unreadable(record)
         if result.doubtful.files:
             with _tracer.start_as_current_span("compare", attributes={"files": result.doubtful.files}) as span:
                 comparison = Comparison(parts, self._expect)
-                known = await comparison.run(result.doubtful, result.wanted)
+                known = await comparison.run(result.doubtful, wanted)
                 span.set_attribute("files.known", known)
         parts.tally.scanned()
-        parts.on_scanned(result.wanted.files, result.wanted.size_bytes)
+        if flow is not None:
+            flow.complete(wanted)
+            parts.on_scanned(flow.files, flow.size_bytes)
+            self._space.check(flow.rest_bytes)
+            parts.activity("transferring")
+            return
+        parts.on_scanned(wanted.files, wanted.size_bytes)
         parts.on_progress(parts.tally)
-        if result.wanted.files:
-            with _tracer.start_as_current_span("pull", attributes={"files": result.wanted.files, "bytes": result.wanted.size_bytes}):
-                await self.pull(result.wanted, staging)
+        if wanted.files:
+            with _tracer.start_as_current_span("pull", attributes={"files": wanted.files, "bytes": wanted.size_bytes}):
+                await self.pull(wanted, staging)
+
+    async def take_early(self, flow: WantedFlow, staging: Staging) -> None:
+        """Takes what a scan that still runs finds, once it is so much that the pull is a large one, and to the end of the flow."""
+        if await flow.large():
+            with _tracer.start_as_current_span("pull") as span:
+                await self._bring(flow, staging)
+                span.set_attributes({"files": flow.files, "bytes": flow.size_bytes})
 
     async def pull(self, wanted: WantedSpool, staging: Staging) -> None:
         """Pulls and lands everything on a list."""
+        self._parts.tally.stage("transferring")
+        await self._bring(WantedFlow.of(wanted, self._parts.options), staging)
+
+    async def _bring(self, flow: WantedFlow, staging: Staging) -> None:
+        """Pulls and lands everything that is in a flow, or comes."""
         parts = self._parts
-        self._space.check(wanted.size_bytes)
-        parts.tally.stage("transferring")
+        self._space.check(flow.size_bytes)
         lander = Lander(parts.unit, parts.landings, parts.executor, parts.options)
         begun: asyncio.Queue[Landing | None] = asyncio.Queue(maxsize=4 * _GROUP_FILES)
         flushes: set[asyncio.Future[Problem | None]] = set()
@@ -110,12 +145,16 @@ class Taking:
             landing.flushed.add_done_callback(done)
             await begun.put(landing)
 
+        async def not_taken(outcome: FileRead) -> None:
+            await self._not_taken(outcome)
+            flow.settled(1)
+
         pull = Pull(
             parts.lanes,
             staging,
             parts.unit.origin.source_key,
             on_staged=begin,
-            on_other=self._not_taken,
+            on_other=not_taken,
             on_bytes=lambda file, count: self._received(file.path, count),
             on_stage=parts.activity,
         )
@@ -123,7 +162,7 @@ class Taking:
 
         async def pull_everything() -> None:
             try:
-                await pull.run(wanted)
+                await pull.run(flow)
             except MediasyncError as error:
                 # What is here already is whole, and lands before the sync fails.
                 lost.append(error)
@@ -133,7 +172,7 @@ class Taking:
             with first_error():
                 async with asyncio.TaskGroup() as group:
                     group.create_task(pull_everything(), name="pull")
-                    group.create_task(self._land(lander, begun), name="land")
+                    group.create_task(self._land(lander, begun, flow), name="land")
         except OSError as error:
             raise library_error(error, parts.unit.origin.library.root) from error
         finally:
@@ -155,7 +194,7 @@ class Taking:
         finally:
             again.close()
 
-    async def _land(self, lander: Lander, begun: asyncio.Queue[Landing | None]) -> None:
+    async def _land(self, lander: Lander, begun: asyncio.Queue[Landing | None], flow: WantedFlow) -> None:
         """Lands files in groups: as many as came within a tenth of a second, so that one flush serves many."""
         more = True
         while more:
@@ -181,6 +220,7 @@ class Taking:
                     self._parts.on_progress(self._parts.tally)
                 else:
                     self.failed(outcome, in_scan=True, entry=landing.staged.entry)
+            flow.settled(len(group))
 
     async def _not_taken(self, outcome: FileRead) -> None:
         path = outcome.wanted.path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mediasync.model import FolderProgress, ProgressStatus, UnitProgress
 from mediasync.sources.base import FileEntry
@@ -16,6 +16,9 @@ class _Row:
     bytes_total: int = 0
     bytes_done: int = 0
     files_failed: int = 0
+    files_found: int = 0
+    bytes_found: int = 0
+    """What a scan that is not complete has found and nobody has asked for yet: not in the totals above."""
 
 
 class UnitTally:
@@ -50,13 +53,23 @@ class UnitTally:
             row.bytes_total += bytes_
             row.bytes_done += bytes_
 
-    def snapshot(self) -> dict[bytes, _Row]:
-        """The counts as they are, to go back to."""
-        return {folder: replace(row) for folder, row in self._rows.items()}
+    def found(self, entry: FileEntry) -> None:
+        """A scan that is not complete has found a file that has to come."""
+        row = self._row(entry.path)
+        row.files_found += 1
+        row.bytes_found += entry.size_bytes
 
-    def go_back(self, snapshot: Mapping[bytes, _Row]) -> None:
-        """What was counted since does not count: the scan that expected it starts over."""
-        self._rows = {folder: replace(row) for folder, row in snapshot.items()}
+    def asked_for(self, entry: FileEntry) -> None:
+        """A file that was found is asked for before the scan is complete: it counts, whatever becomes of the scan."""
+        row = self._row(entry.path)
+        row.files_found -= 1
+        row.bytes_found -= entry.size_bytes
+        self.expect(entry)
+
+    def go_back(self) -> None:
+        """What was found and not asked for does not count: the scan starts over."""
+        for row in self._rows.values():
+            row.files_found = row.bytes_found = 0
 
     def expect(self, entry: FileEntry) -> None:
         """A file has to come."""
@@ -88,6 +101,10 @@ class UnitTally:
 
     def scanned(self) -> None:
         """The totals are known."""
+        for row in self._rows.values():
+            row.files_total += row.files_found
+            row.bytes_total += row.bytes_found
+        self.go_back()
         self._status = ProgressStatus.TRANSFERRING
 
     def finished(self) -> None:
@@ -96,9 +113,11 @@ class UnitTally:
 
     def progress(self) -> UnitProgress:
         """The counts as they are reported."""
-        rows = tuple(
-            # A file that changed is pulled twice, and must not look like more than all.
-            FolderProgress(folder, row.files_total, row.files_done, row.bytes_total, min(row.bytes_done, row.bytes_total), row.files_failed)
-            for folder, row in self._rows.items()
-        )
+        rows = tuple(_progress(folder, row) for folder, row in self._rows.items())
         return UnitProgress(self._status, rows, self._current_file, self._stage, 0, self.done)
+
+
+def _progress(folder: bytes, row: _Row) -> FolderProgress:
+    files_total, bytes_total = row.files_total + row.files_found, row.bytes_total + row.bytes_found
+    # A file that changed is pulled twice, and must not look like more than all.
+    return FolderProgress(folder, files_total, row.files_done, bytes_total, min(row.bytes_done, bytes_total), row.files_failed)

@@ -31,6 +31,21 @@ _LARGE_PULL_BYTES = 32 << 20
 _LARGE_PULL_FILES = 1000
 
 
+def is_large(files: int, size_bytes: int) -> bool:
+    """Whether a pull of so much is worth receivers."""
+    return size_bytes >= _LARGE_PULL_BYTES or files >= _LARGE_PULL_FILES
+
+
+class Wanted(Protocol):
+    """What a pull has to bring, as far as is known. `known_since` is when that was all, by the monotonic clock, and `rest_bytes` how
+    much of it was to be asked for then."""
+
+    files: int
+    size_bytes: int
+    known_since: float
+    rest_bytes: int
+
+
 class Lane(Protocol):
     """One connection."""
 
@@ -76,10 +91,10 @@ class Lanes:
         return self._plan().window_bytes
 
     @asynccontextmanager
-    async def for_pull(self, files: int, size_bytes: int) -> AsyncIterator[Sequence[LaneOpener]]:
-        """As many lanes as a pull of so much deserves."""
-        if self.receivers is None or (size_bytes < _LARGE_PULL_BYTES and files < _LARGE_PULL_FILES):
-            count = 1 if self.receivers is not None else min(self.options.parallel_transfers, 1 + files // 128)
+    async def for_pull(self, wanted: Wanted) -> AsyncIterator[Sequence[LaneOpener]]:
+        """As many lanes as a pull of so much deserves. One that is small so far and grows has begun too early."""
+        if self.receivers is None or not is_large(wanted.files, wanted.size_bytes):
+            count = 1 if self.receivers is not None else min(self.options.parallel_transfers, 1 + wanted.files // 128)
             yield [self._here] * count
             return
         plan = self._plan()
@@ -88,7 +103,8 @@ class Lanes:
         try:
             yield [self._opener(self.receivers, plan.window_bytes, share, lane) for lane in range(plan.lanes)]
             if share.rate(0) is None:
-                self.pool.line.pulled(size_bytes, time.monotonic() - started)
+                # A line that waited for the scan was not slow.
+                self.pool.line.pulled(wanted.rest_bytes, time.monotonic() - max(started, wanted.known_since))
         finally:
             share.close()
 

@@ -21,7 +21,7 @@ def pulled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     asked: list[int] = []
 
     class CountingPull(taking.Pull):
-        async def run(self, wanted: taking.WantedSpool) -> None:
+        async def run(self, wanted: taking.WantedFlow) -> None:
             asked.append(wanted.files)
             await super().run(wanted)
 

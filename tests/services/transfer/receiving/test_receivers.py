@@ -20,6 +20,7 @@ from mediasync.sources.factory import open_source
 from mediasync.sources.selection import EVERYTHING
 from services.transfer.bandwidth import Limits
 from services.transfer.entities import StagedFile
+from services.transfer.flow import WantedFlow
 from services.transfer.pool import ConnectionPool
 from services.transfer.pull import Pull
 from services.transfer.receiving.lanes import Lanes
@@ -69,7 +70,7 @@ class ReceivingBench:
     async def pull(
         self,
         lanes: Lanes,
-        wanted: WantedSpool,
+        wanted: WantedSpool | WantedFlow,
         on_staged: Callable[[StagedFile], None],
         on_bytes: Callable[[int], None] = lambda count: None,
     ) -> None:
@@ -89,9 +90,10 @@ class ReceivingBench:
                 on_bytes=lambda wanted, count: on_bytes(count),
                 on_stage=lambda text: None,
             )
-            await pull.run(wanted)
+            await pull.run(wanted if isinstance(wanted, WantedFlow) else WantedFlow.of(wanted, self.options))
         finally:
-            wanted.close()
+            if isinstance(wanted, WantedSpool):
+                wanted.close()
             staging.close()
             await lanes.pool.close()
 
@@ -268,3 +270,36 @@ async def test_warm_receivers_are_the_ones_that_are_used(bench: ReceivingBench) 
     await bench.pull(lanes, wanted, taken)
     assert len(taken.contents) == 1100
     assert len(bench.receivers.pids) == 2
+
+
+async def test_receivers_that_wait_for_a_scan_let_go_of_what_they_brought(bench: ReceivingBench) -> None:
+    for number in range(6):
+        (bench.root / f"{number}.txt").write_bytes(b"%d" % number * (8 << 20))
+    lanes = bench.lanes()
+    wanted = await bench.wanted(lanes)
+    entries = list(wanted.entries())
+    wanted.close()
+    flow = WantedFlow(lanes.options)
+    for entry in entries[:5]:
+        assert flow.offer(entry)
+    assert flow.begun
+    staged: list[StagedFile] = []
+    brought = asyncio.Event()
+
+    def came(file: StagedFile) -> None:
+        staged.append(file)
+        flow.settled(1)
+        if len(staged) == 5:
+            brought.set()
+
+    pulling = asyncio.create_task(bench.pull(lanes, flow, came))
+    # The list is not complete, and still everything that was asked for is heard of.
+    await asyncio.wait({pulling, asyncio.ensure_future(brought.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    await flow.settle()
+    assert not pulling.done()
+    rest = WantedSpool(bench.home)
+    rest.add(entries[5])
+    flow.complete(rest)
+    await pulling
+    rest.close()
+    assert sorted(file.entry.path for file in staged) == [b"%d.txt" % number for number in range(6)]
