@@ -88,7 +88,7 @@ class StagingFile:
         try:
             os.utime(self._descriptor, ns=(mtime_ns, mtime_ns))
         except OSError:
-            pass  # some network mounts refuse; the manifest has the time
+            pass  # some network mounts refuse, which `Staging` has found out; the manifest has the time
         os.close(self._descriptor)
         self._descriptor = -1
         return self._hash.digest()
@@ -175,6 +175,8 @@ class Staging:
         os.mkdir(self.folder, 0o700)
         self._lock = os.open(os.path.join(self.folder, b"lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.times_refused = _times_refused(self._lock)
+        """Why files here cannot be given their times; empty where they can. Receivers find the same, and say nothing of it."""
         self._lanes = itertools.count(1)
 
     def area(self, origin: str) -> StagingArea:
@@ -185,6 +187,14 @@ class Staging:
         """Removes the folder and what is left in it. Partial files stay."""
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
+
+
+def _times_refused(descriptor: int) -> str:
+    try:
+        os.utime(descriptor, (1e9, 1e9))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _remove_abandoned(parent: bytes) -> None:

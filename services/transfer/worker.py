@@ -75,6 +75,7 @@ class TransferWorker:
         self._opening = asyncio.Lock()
         self._users: Counter[str] = Counter()
         self._folder_locks: dict[tuple[int, bytes], asyncio.Lock] = {}
+        self._timeless: set[str] = set()
         self.committed = Notice()
 
     def source(self, spec: SourceSpec) -> Source:
@@ -125,6 +126,13 @@ class TransferWorker:
                 staging = await asyncio.shield(making)
             except OSError as error:
                 raise library_error(error, library.root) from error
+            if staging.times_refused and library.uuid not in self._timeless:
+                self._timeless.add(library.uuid)
+                _logger.warning(
+                    "the file system of the library %s refuses times: %s; files land with the time at which they came",
+                    display(library.root),
+                    staging.times_refused,
+                )
             yield staging
         finally:
             await asyncio.wait({making})

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import Durability, SyncOptions
+from mediasync.sources.base import FileEntry
 from services.transfer import landing
-from services.transfer.entities import LandedFile
+from services.transfer.entities import LandedFile, Remembered
 from services.transfer.modes import Modes
 from tests.fixtures.transfer import LandingBench
+from tests.fixtures.transfer_worker import WorkerBench
 from tests.services.transfer.test_landing import land
 
 
@@ -55,6 +59,39 @@ async def test_a_file_system_that_refuses_modes_and_times_is_noted_once_and_fail
     outcomes = await land(landing_bench, (b"d/a.png", b"1"), (b"e/b.png", b"2"), file_mode="0600", dir_mode="0700", owner="0")
     assert all(isinstance(outcome, LandedFile) for outcome in outcomes)
     assert len([record for record in caplog.records if "refuses permissions" in record.message]) == 1
+
+
+async def test_a_library_whose_file_system_refuses_times_is_noted_once_by_a_worker(
+    worker_bench: WorkerBench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker_bench.write("a.txt", b"1")
+    await worker_bench.sync("sync_1")
+    assert "refuses times" not in caplog.text
+    worker_bench.write("b.txt", b"2")
+    worker_bench.write("c.txt", b"3")
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    for number in (2, 3):
+        await worker_bench.sync(f"sync_{number}")
+    assert set(worker_bench.visible()) == {b"a.txt", b"b.txt", b"c.txt"}
+    (noted,) = [record.message for record in caplog.records if "refuses times" in record.message]
+    assert str(worker_bench.library_root) in noted
+
+
+def test_a_copy_that_cannot_be_given_its_time_is_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = tmp_path / "a.txt", tmp_path / "b.txt"
+    source.write_bytes(b"prompt")
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    expected = Remembered(FileEntry(b"a.txt", 6, 1, 1, 1), b"a.txt", hashlib.sha256(b"prompt").digest())
+    assert landing.copy_of(os.fsencode(source), os.fsencode(target), expected)
+    assert target.read_bytes() == b"prompt"
 
 
 @pytest.mark.parametrize(
