@@ -78,7 +78,7 @@ class DirectoryScanned:
 
     path: bytes
     inode: int
-    files: tuple[FileEntry, ...]
+    files: Sequence[FileEntry]
     complete: bool
     names: tuple[bytes, ...] | None = None
     more: bool = False

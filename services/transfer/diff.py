@@ -5,6 +5,8 @@ same picture: a `chmod`, a volume that was restored, a name that vanished and ca
 crosses the line. A ctime that moved alone may just as well hide an in-place change whose mtime was put back, so it is never believed.
 
 The inode is not looked at: file systems in user space number their files anew with every mount.
+
+A piece of a directory that is on record exactly as it was scanned never comes here: `ManifestStore.holds` finds that out by whole columns.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ RowState = tuple[bytes, int, int, int]
 database hands it over, and no column more than needed: a million are read in a full scan, and each costs a tenth of a second."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DirectoryDiff:
     """`wanted` and `doubtful` in scan order; `vanished` are rows of names that are gone; `unchanged` are files as they are on record."""
 
     wanted: list[FileEntry]
     doubtful: list[FileEntry]
     vanished: list[RowState]
-    unchanged: list[FileEntry]
+    unchanged: Sequence[FileEntry]
 
 
 def name_of(path: bytes) -> bytes:

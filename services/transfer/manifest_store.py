@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 
 from mediasync.sources.base import FileEntry
+from mediasync.sources.packed import PackedFiles
 from mediasync.storage.database import Database
 from services.transfer import schema
 from services.transfer.diff import VANISHED, RowState, directory_of, name_of
@@ -19,6 +20,12 @@ from services.transfer.sql_store import below, upsert
 
 _STATE = f"name, CASE WHEN vanished THEN {VANISHED} ELSE size_bytes END, mtime_ns, ctime_ns"
 _ROW = "name, size_bytes, mtime_ns, ctime_ns, sha256, library_path, vanished"
+# Each comes out of one pass over the same rows, so that equal columns are equal rows in whatever order that pass goes.
+_SAME = (
+    "CAST(group_concat(name, '/') AS BLOB) = ? AND CAST(group_concat(size_bytes) AS BLOB) = ?"
+    " AND CAST(group_concat(mtime_ns) AS BLOB) = ? AND CAST(group_concat(ctime_ns - mtime_ns) AS BLOB) = ?"
+)
+_SURPLUS_ROWS = 1000
 _NOT_KNOWN = -1
 
 
@@ -141,6 +148,25 @@ class ManifestStore:
         # The driver itself, because a row of SQLAlchemy's costs as much again as reading it.
         statement = f"SELECT {_STATE} FROM manifest WHERE {condition} ORDER BY name LIMIT ?"  # noqa: S608 - fixed text
         return await self._database.read(lambda connection: _raw(connection).execute(statement, [*values, limit]).fetchall())
+
+    async def holds(self, origin: Origin, directory: bytes, after: bytes | None, upto: bytes | None, files: PackedFiles) -> bool:
+        """Whether what is on record of a directory between `after` and `upto` is just `files`, unchanged; names that have vanished and are
+        not among them do not count. SQLite makes one text of each column, and an object of no row: a third of the time of `states`."""
+        condition, values = "origin = ? AND directory = ? AND name > ?", [origin.key, directory, after or b""]
+        if upto is not None:
+            condition, values = condition + " AND name <= ?", [*values, upto]
+        names, sizes, mtimes, lags, _ = files.columns
+
+        def work(connection: sa.Connection) -> bool:
+            execute = _raw(connection).execute
+            # The texts must not grow with rows that the source has no more, of which a directory may have a million.
+            surplus = f"SELECT 1 FROM manifest WHERE {condition} LIMIT 1 OFFSET ?"  # noqa: S608 - fixed text
+            if execute(surplus, [*values, _SURPLUS_ROWS + 2 * len(files)]).fetchone():
+                return False
+            statement = f"SELECT {_SAME} FROM manifest WHERE {condition} AND NOT vanished"  # noqa: S608 - fixed text
+            return bool(execute(statement, [names, sizes, mtimes, lags, *values]).fetchone()[0])
+
+        return await self._database.read(work)
 
     async def states_of(self, origin: Origin, directory: bytes, names: Sequence[bytes]) -> list[RowState]:
         """The rows of some names of a directory, for comparing."""

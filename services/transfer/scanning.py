@@ -34,6 +34,7 @@ from mediasync.sources.base import (
     ScanFinished,
     ScanRequest,
 )
+from mediasync.sources.packed import PackedFiles
 from mediasync.sources.selection import Selection
 from services.transfer.diff import DirectoryDiff, RowState, diff_directory, directory_of, name_of
 from services.transfer.entities import ManifestRow, ScanState
@@ -197,8 +198,13 @@ class FolderScan:
         """Adds what a directory brings to `result`. Returns the name up to which a directory that comes in pieces was compared."""
         manifest, origin = self._parts.manifest, self._parts.unit.origin
         files = record.files
-        last = name_of(files[-1].path) if record.more and files else None
-        if record.complete or record.names is not None:
+        packed = files if isinstance(files, PackedFiles) else None
+        last = None
+        if record.more and files:
+            last = packed.last_name if packed else name_of(files[-1].path)
+        if packed and record.complete and await manifest.holds(origin, record.path, after, last, packed):
+            await self._take_in(record, DirectoryDiff([], [], [], packed), result, far_now)
+        elif record.complete or record.names is not None:
             # A directory that was emptied may have a million rows and no file: they are read in pages.
             names = None if record.complete else frozenset(record.names or ())
             start, done = 0, False
@@ -269,7 +275,7 @@ class FolderScan:
             difference.wanted[:] = sorted(
                 [*difference.wanted, *(entry for entry in known if entry.path in missing)], key=lambda entry: entry.path
             )
-            difference.unchanged[:] = [entry for entry in difference.unchanged if entry.path not in missing]
+            difference.unchanged = [entry for entry in difference.unchanged if entry.path not in missing]
             difference.doubtful[:] = [entry for entry in difference.doubtful if entry.path not in missing]
         return corrupt
 

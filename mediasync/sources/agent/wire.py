@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mediasync.errors import MediasyncError, Reason
@@ -28,6 +28,7 @@ from mediasync.sources.base import (
     ScanRecord,
     Surroundings,
 )
+from mediasync.sources.packed import Columns, PackedFiles
 
 VERSION = 3
 MARKER = b"\0mediasync-agent "
@@ -39,7 +40,6 @@ _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _I64 = struct.Struct(">q")
-_LISTED = struct.Struct(">QqqQH")  # an entry and the length of its name
 _SPACE = struct.Struct(">QQ")
 _SCANNED = struct.Struct(f">qQQ{len(FilterReason)}Q")  # the last ones by reason, in their order
 _LARGEST = 1 << 63  # sizes and inodes are kept as signed 64-bit numbers
@@ -229,19 +229,18 @@ def names(payload: bytes) -> list[bytes]:
     return result
 
 
-def _files(fields: _Fields, prefix: bytes, room: int) -> Iterator[FileEntry]:
-    """The files of a DIRECTORY frame. A million pass here in a full scan."""
-    previous = b""
-    for _ in range(fields.number(_U32)):
-        size, mtime, ctime, inode, length = fields.unpack(_LISTED)
-        name = fields.take(length)
-        if name <= previous or length > room or b"/" in name or b"\0" in name or name in _DOTS:
-            # Sorted, so that neither an empty one nor one that came before passes.
-            raise broken(f"a name that is none, or out of order: {display(name[:200])!r}")
-        if size >= _LARGEST or inode >= _LARGEST:
-            raise broken(f"a size of {size} bytes or an inode {inode}")
-        previous = name
-        yield FileEntry(prefix + name, size, mtime, ctime, inode)
+def _files(fields: _Fields, prefix: bytes, room: int) -> Sequence[FileEntry]:
+    """The files of a DIRECTORY frame. A million pass here in a full scan, so they stay as they are until somebody looks at one."""
+    count = fields.number(_U32)
+    columns = Columns(*(fields.take(fields.number(_U32)) for _ in Columns._fields))
+    if not count:
+        if any(columns):
+            raise broken("columns of no files")
+        return ()
+    try:
+        return PackedFiles(prefix, count, columns, room)
+    except ValueError as error:
+        raise broken(str(error)) from None
 
 
 def _directory(payload: bytes) -> DirectoryScanned:
@@ -253,7 +252,7 @@ def _directory(payload: bytes) -> DirectoryScanned:
     inode = fields.number(_U64)
     if inode >= _LARGEST:
         raise broken(f"an inode {inode}")
-    files = tuple(_files(fields, prefix, room))
+    files = _files(fields, prefix, room)
     found = [_check_name(name, room) for name in fields.texts()]
     if any(a >= b for a, b in itertools.pairwise(found)):
         raise broken("names out of order")

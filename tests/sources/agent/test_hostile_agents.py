@@ -56,13 +56,18 @@ BEGIN = frame(Answer.BEGIN, b"\1" + ENTRY.pack(5, 1, 1, 1) + bytes(8))
 END = frame(Answer.END, b"\0" + ENTRY.pack(5, 1, 1, 1) + text(b""))
 
 
-def directory(path: bytes = b"a", files: tuple[bytes, ...] = (), names: tuple[bytes, ...] = (), flags: int = 1, size: int = 1) -> bytes:
+def directory(
+    path: bytes = b"a", files: tuple[bytes, ...] = (), names: tuple[bytes, ...] = (), flags: int = 1, size: int = 1, **columns: bytes
+) -> bytes:
+    ones = b",".join([b"1"] * len(files))
+    sizes = b",".join([b"%d" % size] * len(files))
+    every = {"names": b"/".join(files), "sizes": sizes, "mtimes": ones, "lags": ones, "inodes": ones, **columns}
     return frame(
         Answer.DIRECTORY,
         bytes([flags])
         + text(path)
         + struct.pack(">QI", 1, len(files))
-        + b"".join(ENTRY.pack(size, 1, 1, 1) + text(name) for name in files)
+        + b"".join(struct.pack(">I", len(column)) + column for column in every.values())
         + struct.pack(">I", len(names))
         + b"".join(map(text, names)),
     )
@@ -110,10 +115,17 @@ async def test_a_liar_that_tells_the_truth_is_believed() -> None:
         pytest.param(directory(b"d/" * 1950 + b"d", files=(b"n" * 250,)), id="a name that makes the path endless"),
         pytest.param(directory(files=(b"b", b"a")), id="files out of order"),
         pytest.param(directory(files=(b"a", b"a")), id="a file twice"),
+        pytest.param(directory(files=(b"a",), sizes=b"1,1"), id="more sizes than files"),
+        pytest.param(directory(files=(b"a", b"b"), inodes=b"1,"), id="a number without a digit"),
+        pytest.param(directory(files=(b"a",), sizes=b"-1"), id="a size below nothing"),
+        pytest.param(directory(files=(b"a",), mtimes=b"1-1"), id="a minus where none may be"),
+        pytest.param(directory(files=(b"a",), lags=b"1_0"), id="a number with other signs in it"),
+        pytest.param(directory(files=(b"a",), mtimes=b"1" * 20), id="an endless number"),
+        pytest.param(directory(inodes=b"1"), id="columns of no files"),
         pytest.param(directory(names=(b"b", b"a"), flags=2), id="names out of order"),
         pytest.param(directory(names=(b"../a",), flags=2), id="names that lead out"),
         pytest.param(directory(files=(b"a",), size=1 << 63), id="a size beyond all disks"),
-        pytest.param(frame(Answer.DIRECTORY, b"\1\0\0" + struct.pack(">QI", 1 << 63, 0) + bytes(4)), id="an inode beyond all disks"),
+        pytest.param(frame(Answer.DIRECTORY, b"\1\0\0" + struct.pack(">QI", 1 << 63, 0) + bytes(24)), id="an inode beyond all disks"),
         pytest.param(frame(Answer.DIRECTORY, b""), id="an empty frame"),
         pytest.param(frame(Answer.DIRECTORY, directory()[5:-1]), id="a cut frame"),
         pytest.param(frame(Answer.DIRECTORY, directory()[5:] + b"x"), id="a frame with more in it"),
