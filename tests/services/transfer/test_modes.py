@@ -89,7 +89,7 @@ def test_a_copy_that_cannot_be_given_its_time_is_a_copy(tmp_path: Path, monkeypa
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "utime", refuse)
-    expected = Remembered(FileEntry(b"a.txt", 6, 1, 1, 1), b"a.txt", hashlib.sha256(b"prompt").digest(), False)
+    expected = Remembered(FileEntry(b"a.txt", 6, 1, 1, 1), hashlib.sha256(b"prompt").digest(), b"a.txt", False)
     assert landing.copy_of(os.fsencode(source), os.fsencode(target), expected)
     assert target.read_bytes() == b"prompt"
 
