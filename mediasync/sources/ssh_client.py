@@ -13,7 +13,7 @@ import asyncssh
 
 from mediasync.errors import MediasyncError
 from mediasync.model import HostKeyTrust, SshConnection
-from mediasync.sources import hostkeys
+from mediasync.sources import hostkeys, ssh_first_key
 from mediasync.sources.hostkeys import Host, HostKeys
 
 
@@ -35,7 +35,7 @@ class Asked(Protocol):
 
 class Client(asyncssh.SSHClient):
     """Hears of a host key that is not on record, and answers for a password. `offered` are the ways in that the server named; of those
-    that were not needed it may be silent."""
+    that were not needed it may be silent. With `begins_with_key` the key is shown before the server has said what it offers."""
 
     def __init__(self, target: Asked, password: str = "", only_ask: bool = False) -> None:
         self._target = target
@@ -43,10 +43,17 @@ class Client(asyncssh.SSHClient):
         self._sent: set[str] = set()
         self._answered = ""
         self.only_ask = only_ask
+        self.begins_with_key = False
+        self._connection: asyncssh.SSHClientConnection | None = None
         self.shown: asyncssh.SSHKey | None = None
         self.refusal: MediasyncError | None = None
         self.offered: dict[str, None] = {}
         self.questions: list[str] = []
+
+    @property
+    def has_password(self) -> bool:
+        """Whether there is one to give."""
+        return bool(self._password)
 
     @property
     def password_sent(self) -> bool:
@@ -70,6 +77,15 @@ class Client(asyncssh.SSHClient):
         elif trust is HostKeyTrust.UNKNOWN:
             self.refusal = hostkeys.unknown(target.host, key, target.spelled)
         return self.refusal is None
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        """Whose login this is about."""
+        self._connection = conn
+
+    def begin_auth(self, username: str) -> None:
+        """The login begins."""
+        if self.begins_with_key and self._connection is not None:
+            ssh_first_key.begin(self._connection)
 
     def public_key_auth_requested(self) -> None:
         """Every key was refused."""

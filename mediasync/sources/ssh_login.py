@@ -19,7 +19,7 @@ import asyncssh
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import SshConnection
 from mediasync.profiles import Profile
-from mediasync.sources import hostkeys, ssh_errors, ssh_identities
+from mediasync.sources import hostkeys, ssh_errors, ssh_first_key, ssh_identities
 from mediasync.sources.hostkeys import Host, HostKeys
 from mediasync.sources.secrets import Secrets
 from mediasync.sources.ssh_client import Client
@@ -46,7 +46,7 @@ _HOST_KEY_ALGORITHMS = (
     "rsa-sha2-256",
 )
 # The cheapest cipher on both sides first; chacha20 costs about twice as much.
-_CIPHERS = "^aes128-gcm@openssh.com"
+CIPHERS = "^aes128-gcm@openssh.com"
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,7 @@ class Gate:
 
     async def _connect(self, target: Target, below: Login | None, client: Client, passphrase: str = "") -> asyncssh.SSHClientConnection:
         identities = Identities() if client.only_ask else await ssh_identities.gather(target.identities, passphrase, target.user)
+        client.begins_with_key = not client.has_password and ssh_first_key.may_begin(identities.pairs)
         try:
             options = await self._options(target, client, identities)
             # Said here and not among the options, or asyncssh would follow ssh_config's ProxyJump on its own.
@@ -215,7 +216,7 @@ class Gate:
         nothing_known: tuple[list[object], ...] = ([], [], [], [], [], [], [])
         arguments: dict[str, object] = {}
         if "Ciphers" not in target.configured:
-            arguments["encryption_algs"] = _CIPHERS
+            arguments["encryption_algs"] = CIPHERS
         if "HostKeyAlgorithms" not in target.configured:
             arguments["server_host_key_algs"] = _algorithms(known)
         try:

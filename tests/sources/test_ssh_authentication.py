@@ -376,3 +376,42 @@ async def test_files_that_others_can_read_are_warned_of_once(
             f"{tmp_path}/secret holds a secret and can be read by others: chmod 600 it",
         ]
     )
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """By which methods anybody asked to be let in."""
+    methods: list[bytes] = []
+    request = asyncssh.SSHClientConnection.send_userauth_request
+
+    async def recorded(connection: asyncssh.SSHClientConnection, method: bytes, *args: bytes, **kwargs: object) -> None:
+        methods.append(method)
+        await request(connection, method, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asyncssh.SSHClientConnection, "send_userauth_request", recorded)
+    return methods
+
+
+@pytest.mark.needs_sshd
+async def test_the_only_key_is_signed_with_at_once(sshd: SshServer, home: Path, asked: list[bytes]) -> None:
+    await connects(sshd.spec(), home)
+    assert asked == [b"publickey"]
+
+
+@pytest.mark.needs_sshd
+async def test_a_server_that_refuses_the_only_key_is_asked_for_what_else_there_is(
+    sshd: SshServer, home: Path, tmp_path: Path, asked: list[bytes]
+) -> None:
+    make_key(tmp_path / "stranger")
+    error = await refused(sshd.spec(identity_files=(str(tmp_path / "stranger"),)), home)
+    assert "stranger" in error.message
+    assert asked == [b"publickey", b"none"]
+
+
+@pytest.mark.needs_sshd
+async def test_who_has_a_password_too_begins_as_usual(
+    sshd: SshServer, home: Path, asked: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, SECRET)
+    await connects(sshd.spec(), home)
+    assert asked[0] == b"none"
