@@ -8,12 +8,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.transfer import scanning
+from services.transfer.diff import RowState
+from services.transfer.entities import Origin
+from services.transfer.manifest_store import ManifestStore
 from tests.fixtures.transfer_worker import WorkerBench
 
 
@@ -210,3 +214,29 @@ def test_a_selection_that_differs_has_another_digest() -> None:
     one = scanning.Selection()
     assert scanning.digest_of(one) == scanning.digest_of(scanning.Selection())
     assert scanning.digest_of(one) != scanning.digest_of(replace(one, min_size_bytes=1))
+
+
+async def test_a_full_scan_of_a_large_folder_takes_only_that_piece_apart_in_which_something_moved(
+    worker_bench: WorkerBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1100):
+        worker_bench.write(f"a/{number:04}.txt", b"%d" % number)
+    await worker_bench.sync("sync_1")
+    asked: list[bytes | None] = []
+    states = ManifestStore.states
+
+    async def counting(self: ManifestStore, origin: Origin, directory: bytes, after: bytes | None, *rest: Any) -> list[RowState]:
+        asked.append(after)
+        return await states(self, origin, directory, after, *rest)
+
+    monkeypatch.setattr(ManifestStore, "states", counting)
+    full = replace(worker_bench.options, full_scan=True)
+    assert (await worker_bench.sync("sync_2", options=full)).files_unchanged == 1100
+    # The folder above it holds no file, and is read as rows.
+    assert asked == [None]
+    asked.clear()
+    worker_bench.write("a/1050.txt", b"moved")
+    (worker_bench.source_root / "a" / "1060.txt").unlink()
+    summary = await worker_bench.sync("sync_3", options=full)
+    assert (summary.files_transferred, summary.files_vanished, summary.files_unchanged) == (1, 1, 1098)
+    assert asked == [None, b"0999.txt"]
