@@ -1,8 +1,8 @@
 """Files of this machine, read by the agent's rules: what the scan saw, complete, and still the same after the last byte.
 
-Looking at files and moving their bytes blocks, and happens in a thread of the connection's own. Small files are read there, many at a
-time, and given to their sinks whole; a large one goes from file to file inside the kernel where its sink is a file, and piece by piece
-else.
+Looking at files and moving their bytes blocks, and happens in a thread of the connection's own, for many files at a time: handing over to
+it and back costs more than a small file does. Where a sink is a file, bytes go into it there; else they are read there, and given to the
+sink on the event loop.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from typing import ParamSpec, TypeVar
 
 from mediasync.errors import MediasyncError
 from mediasync.paths import check_relative
-from mediasync.sources.base import FileRead, FileSink, Pace, ReadStatus, SinkOpener, WantedFile
+from mediasync.sources.base import FileRead, FileSink, Pace, ReadStatus, Sink, SinkOpener, WantedFile
 from mediasync.sources.local import rules
-from mediasync.sources.local.copying import PIECE_BYTES, Copier
+from mediasync.sources.local.copying import Copier, SourceError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-GATHERED_BYTES = 4 << 20
-GATHERED_FILES = 64
+GROUP_FILES = 64
+LEAST_BYTES, MOST_BYTES = 1 << 20, 16 << 20
 READ_BYTES = 1 << 20
 
 
 @dataclass
 class _Opened:
-    """A file that is to be read, or the outcome for one that is not. `data` is all of a small one, which is known to have stood still."""
+    """A file that is to be read, or the outcome for one that is not, or is read. `at` is how far it was read."""
 
     wanted: WantedFile
     outcome: FileRead | None = None
     fd: int = -1
     before: os.stat_result | None = None
-    offset: int = 0
-    data: bytes | None = None
+    at: int = 0
     incomplete: bool = False
+    sink: Sink | None = None
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -61,6 +61,8 @@ class Reading:
         self._copier = Copier()
         self._quiet = rules.Quiet()
         self._open: deque[_Opened] = deque()
+        self._file_sinks: dict[type, bool] = {}
+        self._step_bytes = LEAST_BYTES
         self.failure: MediasyncError | None = None
         """Set from outside, ends the read with it at its next step."""
 
@@ -81,48 +83,50 @@ class Reading:
             check_relative(file.path)
         done = 0
         while done < len(batch):
-            opened = await self._in_thread(self._look, batch[done : done + GATHERED_FILES])
+            opened = await self._in_thread(self._look, batch[done : done + GROUP_FILES], self._step_bytes)
             self._open.extend(opened)
             done += len(opened)
-            while self._open:
-                item = self._open[0]
-                outcome = item.outcome if item.outcome is not None and item.data is None else await self._take(item)
+            group: list[_Opened] = []
+            for item in opened:
+                if item.outcome is None:
+                    item.sink = self._open_sink(item.wanted, item.at)
+                    if self._is_file(item.sink):
+                        group.append(item)
+            # One that is larger than a step is read in several of them.
+            while any(item.outcome is None for item in group):
+                await self._paced(await self._in_thread(self._copy, group, self._step_bytes))
+            for item in opened:
+                outcome = item.outcome or await self._take(item)
                 self._open.popleft().close()
                 yield outcome
 
+    def _is_file(self, sink: Sink) -> bool:
+        kind = type(sink)
+        if kind not in self._file_sinks:
+            self._file_sinks[kind] = isinstance(sink, FileSink)
+        return self._file_sinks[kind]
+
     async def _take(self, item: _Opened) -> FileRead:
-        sink = self._open_sink(item.wanted, item.offset)
-        if item.data is not None:
-            assert item.outcome is not None
-            if item.data:
-                sink.write(item.data)
-                await self._paced(len(item.data))
-            return item.outcome
-        assert item.before is not None
-        at, end = item.offset, item.wanted.size_bytes
-        file_sink = sink if isinstance(sink, FileSink) else None
+        """Reads one whose sink is no file."""
+        assert item.sink is not None
         problem: OSError | None = None
-        while at < end and problem is None:
-            if file_sink is not None:
-                count = await self._in_thread(self._copy, item, file_sink, at, end)
-                if count is None:
-                    file_sink = None
-                    continue
-            else:
-                found = await self._in_thread(_piece, item.fd, at, min(READ_BYTES, end - at))
-                if isinstance(found, OSError):
-                    problem = found
-                    break
-                sink.write(found)
-                count = len(found)
-            if not count:
+        while item.at < item.wanted.size_bytes:
+            found = await self._in_thread(_piece, item.fd, item.at, min(READ_BYTES, item.wanted.size_bytes - item.at))
+            if isinstance(found, OSError):
+                problem = found
                 break
-            at += count
-            await self._paced(count)
-        return await self._in_thread(self._verdict, item, at == end, problem)
+            if not found:
+                break
+            item.sink.write(found)
+            item.at += len(found)
+            await self._paced(len(found))
+        return await self._in_thread(self._verdict, item, problem)
 
     async def _paced(self, count: int) -> None:
-        if self._pace is not None and (seconds := self._pace.took(count)) > 0:
+        seconds = self._pace.took(count) if self._pace is not None else 0.0
+        # Nobody is held back in large steps.
+        self._step_bytes = LEAST_BYTES if seconds > 0 else min(2 * self._step_bytes, MOST_BYTES)
+        if seconds > 0:
             await asyncio.sleep(seconds)
 
     async def _in_thread(self, function: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> T:
@@ -150,15 +154,16 @@ class Reading:
 
     # In the thread.
 
-    def _look(self, wanted: Sequence[WantedFile]) -> list[_Opened]:
-        """The first of `wanted`: small ones read, up to one that is not small."""
+    def _look(self, wanted: Sequence[WantedFile], most_bytes: int) -> list[_Opened]:
+        """The first of `wanted`, at least one, opened: as many as hold so many bytes."""
         opened: list[_Opened] = []
-        gathered = 0
+        left = most_bytes
         for file in wanted:
             opened.append(item := self._look_at(file))
-            if item.outcome is None or gathered >= GATHERED_BYTES:
+            if item.outcome is None:
+                left -= file.size_bytes - item.at
+            if left <= 0:
                 break
-            gathered += len(item.data or b"")
         return opened
 
     def _look_at(self, wanted: WantedFile) -> _Opened:
@@ -174,13 +179,13 @@ class Reading:
         try:
             self._open_file(item, name)
         except OSError as error:
-            item.outcome, item.data = _unreadable(wanted, error), None
+            item.outcome = _unreadable(wanted, error)
         if item.outcome is not None:
             item.close()
         return item
 
     def _open_file(self, item: _Opened, name: bytes) -> None:
-        """Decides about an open file; reads it if it is small."""
+        """Decides about an open file."""
         wanted = item.wanted
         status = rules.settled(self._quiet, item.fd)
         entry = rules.entry_of(wanted.path, status)
@@ -202,36 +207,35 @@ class Reading:
             and partial.size_bytes <= wanted.size_bytes
             and rules.digest_of(self._quiet, item.fd, partial.size_bytes) == partial.sha256
         ):
-            item.offset = partial.size_bytes
-        if wanted.size_bytes - item.offset > rules.INLINE_BYTES:
-            return
-        data = rules.rest(item.fd, item.offset, wanted.size_bytes)
-        after = os.fstat(item.fd)
-        if len(data) != wanted.size_bytes - item.offset or not rules.same(status, after):
-            item.outcome = FileRead(wanted, ReadStatus.CHANGED, rules.entry_of(wanted.path, after))
-        else:
-            item.data = data
-            item.outcome = FileRead(wanted, ReadStatus.OK, rules.entry_of(wanted.path, after), incomplete)
+            item.at = partial.size_bytes
 
-    def _copy(self, item: _Opened, sink: FileSink, at: int, end: int) -> int | None:
-        """Moves the next bytes into the sink's file; None where the system has no way to."""
-        target = sink.fileno()
-        if at == 0 and self._copier.clone(item.fd, target):
-            count = os.fstat(target).st_size
-            if count > end:
-                # It grew meanwhile, which the verdict says; the sink is not given more than was announced.
-                os.ftruncate(target, end)
-                count = end
-        else:
-            found = self._copier.copy(item.fd, target, at, min(PIECE_BYTES, end - at))
-            if found is None:
-                return None
-            count = found
-        if count:
-            sink.copied(count)
-        return count
+    def _copy(self, items: Sequence[_Opened], most_bytes: int) -> int:
+        """Moves the next bytes, about so many, into the files of the sinks. Returns how many it were. An OSError is one of a sink."""
+        moved = 0
+        for item in items:
+            while item.outcome is None:
+                assert isinstance(item.sink, FileSink)
+                count, problem = 0, None
+                left = item.wanted.size_bytes - item.at
+                try:
+                    count = self._copier.copy(item.fd, item.sink.fileno(), item.at, min(left, most_bytes)) if left else 0
+                except SourceError as error:
+                    problem = error.problem
+                if count > left:
+                    # It grew meanwhile, which the verdict says; the sink is not given more than was announced.
+                    os.ftruncate(item.sink.fileno(), item.wanted.size_bytes)
+                    count = left
+                if count:
+                    item.sink.copied(count)
+                    item.at += count
+                    moved += count
+                if not count or item.at == item.wanted.size_bytes:
+                    item.outcome = self._verdict(item, problem)
+                if moved >= most_bytes or self.failure is not None:
+                    return moved
+        return moved
 
-    def _verdict(self, item: _Opened, whole: bool, problem: OSError | None) -> FileRead:
+    def _verdict(self, item: _Opened, problem: OSError | None) -> FileRead:
         """Whether the file stood still, now that its bytes are here."""
         assert item.before is not None
         before = rules.entry_of(item.wanted.path, item.before)
@@ -241,6 +245,7 @@ class Reading:
             after = os.fstat(item.fd)
         except OSError as error:
             return FileRead(item.wanted, ReadStatus.UNREADABLE, before, item.incomplete, os.strerror(error.errno or 0))
+        whole = item.at == item.wanted.size_bytes
         status = ReadStatus.OK if whole and rules.same(item.before, after) else ReadStatus.CHANGED
         return FileRead(item.wanted, status, rules.entry_of(item.wanted.path, after), item.incomplete)
 

@@ -91,22 +91,25 @@ async def taken(outputs: Path, tmp_path: Path, target: Path) -> FileSinks:
         await connection.close()
 
 
-async def test_large_files_go_from_file_to_file_and_small_ones_are_written(outputs: Path, tmp_path: Path) -> None:
+async def test_files_go_from_file_to_file(outputs: Path, tmp_path: Path) -> None:
     sinks = await taken(outputs, tmp_path, tmp_path / "target")
-    assert (sinks.files[b"small.bin"].written, sinks.files[b"small.bin"].copied_count) == (5, 0)
+    assert (sinks.files[b"small.bin"].written, sinks.files[b"small.bin"].copied_count) == (0, 5)
     assert (sinks.files[b"large.bin"].written, sinks.files[b"large.bin"].copied_count) == (0, LARGE)
     assert {path: sink.content() for path, sink in sinks.files.items()} == {
         path: (outputs / os.fsdecode(path)).read_bytes() for path in sinks.files
     }
 
 
-async def test_where_the_kernel_copies_nothing_bytes_are_written(outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_the_kernel_copies_nothing_bytes_are_read_and_written(
+    outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> int:
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "copy_file_range", refuse)
     sinks = await taken(outputs, tmp_path, tmp_path / "target")
-    assert (sinks.files[b"large.bin"].written, sinks.files[b"large.bin"].copied_count) == (LARGE, 0)
+    assert (sinks.files[b"large.bin"].written, sinks.files[b"large.bin"].copied_count) == (0, LARGE)
+    assert sinks.files[b"small.bin"].content() == b"small"
     assert sinks.files[b"large.bin"].content() == (outputs / "large.bin").read_bytes()
 
 
