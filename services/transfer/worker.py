@@ -195,8 +195,10 @@ class TransferWorker:
     async def _probe(self, spec: SyncSpec, count_files: bool, survey: bool) -> tuple[SourceReport, list[bytes]]:
         selection = selection_for(spec.source, spec.options)
         async with self._pools.pool(spec.source, SyncOptions().parallel_transfers).connection() as connection:
-            present = await connection.list_folders()
-            units = await self._units(connection, spec.source, spec.folders, present)
+            # A sync, which has a library, waits for no answer that it does not need: each takes a round trip.
+            wordy = survey or count_files or not spec.dest_path
+            present = await connection.list_folders() if wordy else []
+            units = await self._units(connection, spec.source, spec.folders)
             probe = connection.probe
             found = await surveying.count(connection, units, selection) if count_files else surveying.Found()
             around = await connection.surroundings() if survey else Surroundings()
@@ -220,10 +222,11 @@ class TransferWorker:
             )
             return report, units
 
-    async def _units(self, connection: Connection, spec: SourceSpec, folders: tuple[bytes, ...], present: list[bytes]) -> list[bytes]:
+    async def _units(self, connection: Connection, spec: SourceSpec, folders: tuple[bytes, ...]) -> list[bytes]:
         if folders:
             missing = await connection.missing_folders(folders)
             if missing:
+                present = await connection.list_folders()
                 names = ", ".join(display(name) for name in missing)
                 there = ", ".join(display(name) for name in present[:20]) or "nothing"
                 meant = nearest(names, [display(name) for name in present])
@@ -236,7 +239,10 @@ class TransferWorker:
             # A folder that is below another one is synced with it.
             return [folder for folder in folders if not any(folder.startswith(other + b"/") for other in folders)]
         usual = PROFILES[spec.type].folders
-        return [folder for folder in usual if folder in present] if usual else [b""]
+        if not usual:
+            return [b""]
+        present = await connection.list_folders()
+        return [folder for folder in usual if folder in present]
 
     async def sync_folder(
         self,
