@@ -5,16 +5,23 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-from mediasync.model import DockerConnection, LocalConnection, SourceSpec, SshConnection
+from mediasync.model import DockerConnection, Engine, LocalConnection, SourceSpec, SshConnection
 from mediasync.sources.base import Source
 from mediasync.sources.channel import DEFAULT_WINDOW_BYTES, Window
 from mediasync.sources.local.source import LocalSource
+from mediasync.sources.rsync.receiving import Places
 from mediasync.sources.ssh import SshSource
 
 
 async def default_window() -> int:
     """The window of a connection that nobody has planned."""
     return DEFAULT_WINDOW_BYTES
+
+
+def discard_partials(spec: SourceSpec, home: pathlib.Path) -> None:
+    """Removes what an engine keeps in the data folder of files that came in part. Raises OSError."""
+    if spec.engine is Engine.RSYNC:
+        Places.of(home, spec.key).forget()
 
 
 def open_source(spec: SourceSpec, *, home: pathlib.Path, window: Window = default_window, folders: Sequence[bytes] = ()) -> Source:

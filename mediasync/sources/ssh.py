@@ -21,6 +21,7 @@ from mediasync.sources.base import Connection
 from mediasync.sources.channel import Window
 from mediasync.sources.posix.connection import PosixConnection
 from mediasync.sources.rsync.connection import RsyncConnection
+from mediasync.sources.rsync.receiving import Places
 from mediasync.sources.secrets import secrets_of
 from mediasync.sources.sftp.connection import SftpConnection
 from mediasync.sources.sftp.sightings import Sightings
@@ -35,7 +36,7 @@ class Attempt:
     line: SshLine
     roots: tuple[bytes, ...]
     folders: NamedFolders
-    home: Path
+    places: Places
     compress: bool
     sightings: Sightings
 
@@ -55,7 +56,7 @@ async def _sftp(attempt: Attempt) -> Connection:
 
 
 async def _rsync(attempt: Attempt) -> Connection:
-    return await RsyncConnection.open(attempt.line, attempt.roots, attempt.folders, attempt.home, attempt.compress)
+    return await RsyncConnection.open(attempt.line, attempt.roots, attempt.folders, attempt.places, attempt.compress)
 
 
 Opener = Callable[[Attempt], Awaitable[Connection]]
@@ -97,7 +98,7 @@ class SshSource:
             )
         target = await self._gate.resolve(self._reached_by)
         line = SshLine(self._gate, target, self._window)
-        attempt = Attempt(line, roots, self._folders, self._home, self._spec.compress, self._sightings)
+        attempt = Attempt(line, roots, self._folders, Places.of(self._home, self._spec.key), self._spec.compress, self._sightings)
         if self._engine is not None:
             return await self._opener(self._engine)(attempt)
         return await self._find(attempt)

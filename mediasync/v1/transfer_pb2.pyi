@@ -631,6 +631,57 @@ class CountLandedResponse(_message.Message):
 Global___CountLandedResponse: _TypeAlias = CountLandedResponse  # noqa: Y015
 
 @_typing.final
+class DiscardBeginningsRequest(_message.Message):
+    """Asks to remove what came in part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    DEST_PATH_FIELD_NUMBER: _builtins.int
+    FOLDERS_FIELD_NUMBER: _builtins.int
+    dest_path: _builtins.str
+    """Library it was to go to."""
+    @_builtins.property
+    def source(self) -> _types_pb2.SourceSpec:
+        """Where it came from."""
+
+    @_builtins.property
+    def folders(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.FilePath]:
+        """The units of work of the sync, as ProbeSource named them."""
+
+    def __init__(
+        self,
+        *,
+        source: _types_pb2.SourceSpec | None = ...,
+        dest_path: _builtins.str = ...,
+        folders: _abc.Iterable[_types_pb2.FilePath] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dest_path", b"dest_path", "folders", b"folders", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardBeginningsRequest: _TypeAlias = DiscardBeginningsRequest  # noqa: Y015
+
+@_typing.final
+class DiscardBeginningsResponse(_message.Message):
+    """It is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardBeginningsResponse: _TypeAlias = DiscardBeginningsResponse  # noqa: Y015
+
+@_typing.final
 class ReadHostKeyRequest(_message.Message):
     """Asks a host for its key."""
 

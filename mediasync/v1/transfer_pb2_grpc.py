@@ -94,6 +94,11 @@ class TransferStub:
                 request_serializer=mediasync_dot_v1_dot_transfer__pb2.PrepareRepairRequest.SerializeToString,
                 response_deserializer=mediasync_dot_v1_dot_transfer__pb2.PrepareRepairResponse.FromString,
                 _registered_method=True)
+        self.DiscardBeginnings = channel.unary_unary(
+                '/mediasync.v1.Transfer/DiscardBeginnings',
+                request_serializer=mediasync_dot_v1_dot_transfer__pb2.DiscardBeginningsRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_transfer__pb2.DiscardBeginningsResponse.FromString,
+                _registered_method=True)
         self.ReadHostKey = channel.unary_unary(
                 '/mediasync.v1.Transfer/ReadHostKey',
                 request_serializer=mediasync_dot_v1_dot_transfer__pb2.ReadHostKeyRequest.SerializeToString,
@@ -198,6 +203,14 @@ class TransferServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DiscardBeginnings(self, request, context):
+        """Removes what came in part of large files of some folders, for a sync that was cancelled: nobody means to go on with it. A folder that
+        another sync is at work on keeps what it has. Harmless to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadHostKey(self, request, context):
         """Asks a host for its SSH key, trusts nothing.
         """
@@ -269,6 +282,11 @@ def add_TransferServicer_to_server(servicer, server):
                     servicer.PrepareRepair,
                     request_deserializer=mediasync_dot_v1_dot_transfer__pb2.PrepareRepairRequest.FromString,
                     response_serializer=mediasync_dot_v1_dot_transfer__pb2.PrepareRepairResponse.SerializeToString,
+            ),
+            'DiscardBeginnings': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardBeginnings,
+                    request_deserializer=mediasync_dot_v1_dot_transfer__pb2.DiscardBeginningsRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_transfer__pb2.DiscardBeginningsResponse.SerializeToString,
             ),
             'ReadHostKey': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadHostKey,
@@ -583,6 +601,33 @@ class Transfer:
             '/mediasync.v1.Transfer/PrepareRepair',
             mediasync_dot_v1_dot_transfer__pb2.PrepareRepairRequest.SerializeToString,
             mediasync_dot_v1_dot_transfer__pb2.PrepareRepairResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardBeginnings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Transfer/DiscardBeginnings',
+            mediasync_dot_v1_dot_transfer__pb2.DiscardBeginningsRequest.SerializeToString,
+            mediasync_dot_v1_dot_transfer__pb2.DiscardBeginningsResponse.FromString,
             options,
             channel_credentials,
             insecure,

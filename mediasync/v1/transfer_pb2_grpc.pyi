@@ -72,6 +72,10 @@ class TransferStub:
     """Gets the repair of what the last verify found ready: for each source that brought a file which is missing or corrupt now, these files
     are put on record as those that failed in the run `repair_id`, for SyncFolder with `only_failed_of` and `options.restore`.
     """
+    DiscardBeginnings: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.DiscardBeginningsRequest, _transfer_pb2.DiscardBeginningsResponse]
+    """Removes what came in part of large files of some folders, for a sync that was cancelled: nobody means to go on with it. A folder that
+    another sync is at work on keeps what it has. Harmless to repeat.
+    """
     ReadHostKey: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.ReadHostKeyRequest, _transfer_pb2.ReadHostKeyResponse]
     """Asks a host for its SSH key, trusts nothing."""
     AcceptHostKey: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.AcceptHostKeyRequest, _transfer_pb2.AcceptHostKeyResponse]
@@ -120,6 +124,10 @@ class TransferAsyncStub(TransferStub):
     PrepareRepair: _aio.UnaryUnaryMultiCallable[_transfer_pb2.PrepareRepairRequest, _transfer_pb2.PrepareRepairResponse]  # type: ignore[assignment]
     """Gets the repair of what the last verify found ready: for each source that brought a file which is missing or corrupt now, these files
     are put on record as those that failed in the run `repair_id`, for SyncFolder with `only_failed_of` and `options.restore`.
+    """
+    DiscardBeginnings: _aio.UnaryUnaryMultiCallable[_transfer_pb2.DiscardBeginningsRequest, _transfer_pb2.DiscardBeginningsResponse]  # type: ignore[assignment]
+    """Removes what came in part of large files of some folders, for a sync that was cancelled: nobody means to go on with it. A folder that
+    another sync is at work on keeps what it has. Harmless to repeat.
     """
     ReadHostKey: _aio.UnaryUnaryMultiCallable[_transfer_pb2.ReadHostKeyRequest, _transfer_pb2.ReadHostKeyResponse]  # type: ignore[assignment]
     """Asks a host for its SSH key, trusts nothing."""
@@ -232,6 +240,16 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_transfer_pb2.PrepareRepairResponse, _abc.Awaitable[_transfer_pb2.PrepareRepairResponse]]:
         """Gets the repair of what the last verify found ready: for each source that brought a file which is missing or corrupt now, these files
         are put on record as those that failed in the run `repair_id`, for SyncFolder with `only_failed_of` and `options.restore`.
+        """
+
+    @_abc_1.abstractmethod
+    def DiscardBeginnings(
+        self,
+        request: _transfer_pb2.DiscardBeginningsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.DiscardBeginningsResponse, _abc.Awaitable[_transfer_pb2.DiscardBeginningsResponse]]:
+        """Removes what came in part of large files of some folders, for a sync that was cancelled: nobody means to go on with it. A folder that
+        another sync is at work on keeps what it has. Harmless to repeat.
         """
 
     @_abc_1.abstractmethod

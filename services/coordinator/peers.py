@@ -111,6 +111,16 @@ class GrpcPeers:
             response = await self._transfer.CountLanded(transfer_pb2.CountLandedRequest(sync_id=sync_id), timeout=_QUICK_SECONDS)
         return response.files, response.bytes
 
+    async def discard_beginnings(self, spec: SyncSpec) -> None:
+        """Removes what came in part of files of a sync's folders."""
+        request = transfer_pb2.DiscardBeginningsRequest(
+            source=convert.source_to_pb(spec.source),
+            dest_path=spec.dest_path,
+            folders=[convert.file_path(folder) for folder in spec.folders],
+        )
+        with rpc_errors(_TRANSFER):
+            await self._transfer.DiscardBeginnings(request, timeout=_QUICK_SECONDS)
+
     async def publish_end(self, job: Job) -> int:
         """Puts the end of a job into the event log; its sequence number there."""
         event = media_ingest_pb2.Event(

@@ -256,8 +256,8 @@ class Steps:
 
         return await self._step("sync.processing", work)
 
-    async def conclude(self, units: Sequence[Outcome], others: Sequence[Outcome]) -> Job:
-        """How the job ended. `others` are the outcomes of the steps that are no units of work."""
+    async def conclude(self, folders: Sequence[bytes], units: Sequence[Outcome], others: Sequence[Outcome]) -> Job:
+        """How the job ended. `folders` are its units of work, `units` what became of them; `others` are the outcomes of other steps."""
         outcomes = (*units, *others)
         problem = next((outcome.problem for outcome in outcomes if outcome.problem), None)
         done, beside = total(units), total(others)
@@ -271,6 +271,8 @@ class Steps:
             state = JobState.COMPLETE
         if state in (JobState.FAILED, JobState.CANCELLED):
             done = await self._with_landed(done)
+        if state is JobState.CANCELLED and folders:
+            await self._leave_nothing(folders)
         # A unit may count invalid files of its own; processing has seen all of them.
         invalid = max(done.files_invalid, beside.files_invalid)
         summary = _with_problems(dataclasses.replace(done, files_invalid=invalid), beside.problems, beside.problems_total)
@@ -301,6 +303,13 @@ class Steps:
                 task.cancel()
                 stopped.cancel()
                 await asyncio.gather(task, stopped, return_exceptions=True)
+
+    async def _leave_nothing(self, folders: Sequence[bytes]) -> None:
+        """A cancel leaves nothing but finished files; a pause and a failure leave beginnings to go on from."""
+        try:
+            await self._peers.discard_beginnings(dataclasses.replace(self._job.spec, folders=tuple(folders)))
+        except MediasyncError as error:
+            logger.info("what came in part of large files stays for a week: %s", error, extra={"reason": error.reason.value})
 
     async def _with_landed(self, done: SyncSummary) -> SyncSummary:
         """With what units brought that did not come to their end. Workers finish what they are landing when they are stopped."""

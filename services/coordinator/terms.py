@@ -62,6 +62,9 @@ class Peers(Protocol):
     async def landed(self, sync_id: str) -> tuple[int, int]:
         """Files and bytes that have landed so far."""
 
+    async def discard_beginnings(self, spec: SyncSpec) -> None:
+        """Removes what came in part of files of a sync's folders, unless another sync is at work on them."""
+
     async def set_limit(self, sync_id: str, megabits: float | None) -> None:
         """Changes how fast a run may be; None for what its options say."""
 

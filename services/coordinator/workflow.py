@@ -312,15 +312,17 @@ class WorkflowEngine:
         left = terms.scope
         probed = await _step("probe", steps.probe)
         folders, processed = [Outcome(stopped=True)], Outcome(stopped=True)
+        units: Sequence[bytes] = ()
         if not probed.problem and not probed.stopped:
-            reports.plan(len(probed.units))
-            folders = await self._folders(job, steps, probed.units)
-            left = remains(job, terms, probed.units, folders)
+            units = probed.units
+            reports.plan(len(units))
+            folders = await self._folders(job, steps, units)
+            left = remains(job, terms, units, folders)
             if all(not folder.problem and not folder.stopped for folder in folders):
                 processed = await _step("processing", steps.processing)
 
         async def conclude() -> Json:
-            return job_to_json(await steps.conclude(folders, (probed, processed)))
+            return job_to_json(await steps.conclude(units, folders, (probed, processed)))
 
         ended = job_from_json(await DBOS.run_step_async({"name": "conclude"}, conclude))
         crash.point("coordinator.before_publish")

@@ -121,6 +121,11 @@ class SyncUnit:
     folder: bytes
     extract_metadata: bool
 
+    @property
+    def beginnings_key(self) -> str:
+        """Tells what came in part of this folder's files from that of any other's, also between runs."""
+        return f"{self.origin.source_key}\0{self.folder.hex()}"
+
 
 @dataclass(frozen=True)
 class UnitCounts:

@@ -34,7 +34,7 @@ OnOther = Callable[[FileRead], Awaitable[None]]
 
 class Pull:
     """One pull of a list of files. `on_staged` and `on_other` are awaited for each outcome, and may slow the pull down by taking
-    their time. `origin` tells the partial files of one source from another's."""
+    their time. `origin` tells the partial files of one folder of a source from another's."""
 
     def __init__(
         self,

@@ -151,6 +151,11 @@ class TransferServicer(LibraryServicer):
         files, size = await self._queues.landed(request.sync_id)
         return pb.CountLandedResponse(files=files, bytes=size)
 
+    async def DiscardBeginnings(self, request: pb.DiscardBeginningsRequest, context: Context) -> pb.DiscardBeginningsResponse:
+        folders = tuple(folder.raw for folder in request.folders)
+        await self._worker.discard_beginnings(SyncSpec(convert.source_from_pb(request.source), request.dest_path, folders))
+        return pb.DiscardBeginningsResponse()
+
     async def ReadHostKey(self, request: pb.ReadHostKeyRequest, context: Context) -> pb.ReadHostKeyResponse:
         key = await self._worker.source(convert.source_from_pb(request.source)).host_key()
         return pb.ReadHostKeyResponse(host_key=convert.host_key_to_pb(key))

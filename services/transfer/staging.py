@@ -2,7 +2,8 @@
 
 Each use has its own folder below `.mediasync/staging`, locked while it lives; a folder whose lock is free belongs to a process that
 died, and is removed. Large files are received below `.mediasync/partial` instead, under a name that is made of what they are: one that
-was cut off goes on where it stopped, in this process or a later one.
+was cut off goes on where it stopped, in this process or a later one. Each folder of a source has a folder of its own there, so that what a
+cancelled sync began can be removed (`remove_beginnings`).
 """
 
 from __future__ import annotations
@@ -114,13 +115,12 @@ class StagingFile:
 
 @dataclass(frozen=True)
 class StagingArea:
-    """Where one lane of a pull puts its files: paths below `folder` that begin with `prefix`, and partial files of `origin` below
-    `partials`, all in the library at `root`. Plain data, so that it can be handed to another process."""
+    """Where one lane of a pull puts its files: paths below `folder` that begin with `prefix`, and partial files below `partials`, all in
+    the library at `root`. Plain data, so that it can be handed to another process."""
 
     root: bytes
     folder: bytes
     partials: bytes
-    origin: str
     prefix: bytes = b""
 
     def path(self, number: int) -> bytes:
@@ -129,7 +129,7 @@ class StagingArea:
 
     def partial_path(self, wanted: WantedFile) -> bytes:
         """The partial file of exactly this version of a wanted one."""
-        identity = b"%d %d %d %s\0%s" % (wanted.size_bytes, wanted.mtime_ns, wanted.inode, self.origin.encode(), wanted.path)
+        identity = b"%d %d %d %s" % (wanted.size_bytes, wanted.mtime_ns, wanted.inode, wanted.path)
         return self.partials + b"/" + hashlib.sha256(identity).hexdigest()[:32].encode()
 
     def prepared(self, wanted: WantedFile) -> WantedFile:
@@ -150,6 +150,7 @@ class StagingArea:
         """The file to receive into, from `offset` on. Raises OSError."""
         if wanted.size_bytes < RESUMABLE_BYTES:
             return StagingFile(self.path(number))
+        os.makedirs(self.partials, exist_ok=True)
         file = StagingFile(self.partial_path(wanted), keep=True)
         try:
             file.go_on_from(offset)
@@ -180,13 +181,25 @@ class Staging:
         self._lanes = itertools.count(1)
 
     def area(self, origin: str) -> StagingArea:
-        """A part of it for one lane. `origin` tells the partial files of one source from another's."""
-        return StagingArea(self._root, self.folder, self._partials, origin, b"%d-" % next(self._lanes))
+        """A part of it for one lane. `origin` tells the partial files of one folder of a source from another's."""
+        return StagingArea(self._root, self.folder, _beginnings(self._root, origin), b"%d-" % next(self._lanes))
 
     def close(self) -> None:
         """Removes the folder and what is left in it. Partial files stay."""
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
+
+
+def _beginnings(root: bytes, origin: str) -> bytes:
+    return os.path.join(root, _PARTIAL, hashlib.sha256(origin.encode()).hexdigest()[:16].encode())
+
+
+def remove_beginnings(root: bytes, origin: str) -> None:
+    """Removes the partial files of an origin. Nobody may be receiving any meanwhile. Raises OSError."""
+    try:
+        shutil.rmtree(_beginnings(root, origin))
+    except FileNotFoundError:
+        pass  # it had none
 
 
 def _times_refused(descriptor: int) -> str:
@@ -220,13 +233,14 @@ def _remove_abandoned(parent: bytes) -> None:
 
 
 def _remove_old(partials: bytes) -> None:
-    for name in os.listdir(partials):
-        path = os.path.join(partials, name)
-        if _age(path) > _KEEP_PARTIAL_SECONDS:
-            try:
-                os.unlink(path)
-            except OSError:
-                continue  # another worker was faster, or it is no file of ours
+    for folder, names, files in os.walk(partials, topdown=False):
+        for name, remove in (*((name, os.unlink) for name in files), *((name, os.rmdir) for name in names)):
+            path = os.path.join(folder, name)
+            if _age(path) > _KEEP_PARTIAL_SECONDS:
+                try:
+                    remove(path)
+                except OSError:
+                    continue  # another worker was faster, or there is more in it, or it is no file of ours
 
 
 def _age(path: bytes) -> float:

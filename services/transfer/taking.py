@@ -152,7 +152,7 @@ class Taking:
         pull = Pull(
             parts.lanes,
             staging,
-            parts.unit.origin.source_key,
+            parts.unit.beginnings_key,
             on_staged=begin,
             on_other=not_taken,
             on_bytes=lambda file, count: self._received(file.path, count),

@@ -19,6 +19,7 @@ from mediasync.paths import display
 from mediasync.profiles import PROFILES
 from mediasync.runtime import context
 from mediasync.sources.base import Connection, Source, Surroundings
+from mediasync.sources.factory import discard_partials
 from mediasync.sources.selection import selection_for
 from mediasync.storage.database import Database
 from mediasync.suggest import nearest
@@ -42,9 +43,12 @@ from services.transfer.receiving.receivers import Receivers
 from services.transfer.recovery import recover
 from services.transfer.retries import Attempts
 from services.transfer.scanning import ScanResult
-from services.transfer.staging import Staging
+from services.transfer.staging import Staging, remove_beginnings
 from services.transfer.tally import UnitTally
 from services.transfer.watching import Activity, FolderWatch
+
+# A sync that was cancelled is at its end by then; another one of the same folder may go on for hours.
+_DISCARD_SECONDS = 1.5
 
 _logger = logging.getLogger(__name__)
 
@@ -274,6 +278,27 @@ class TransferWorker:
         only = await self._failures.paths(only_failed_of, origin, folder) if only_failed_of else None
         async with session() as staging:
             return await FolderSync(parts, only=only).run(staging)
+
+    async def discard_beginnings(self, spec: SyncSpec) -> None:
+        """Removes what came in part of large files of `spec.folders`, for a sync that nobody means to go on with. A folder that another
+        sync is at work on keeps what it has. Raises MediasyncError."""
+        run = asyncio.get_running_loop().run_in_executor
+        async with self._library(spec.dest_path) as library:
+            origin = await self._manifest.origin(spec.source.key, spec.source.label, library)
+            for folder in spec.folders:
+                lock = self._folder_locks.setdefault((origin.key, folder), asyncio.Lock())
+                try:
+                    await asyncio.wait_for(lock.acquire(), _DISCARD_SECONDS)
+                except TimeoutError:
+                    continue
+                try:
+                    unit = SyncUnit("", origin, folder, extract_metadata=False)
+                    await run(self._executor, remove_beginnings, library.root, unit.beginnings_key)
+                    await run(self._executor, discard_partials, spec.source, self._home)
+                except OSError as error:
+                    raise library_error(error, library.root) from error
+                finally:
+                    lock.release()
 
     async def flush(self, sync_id: str) -> None:
         """Everything that a run landed is on the disk once this returns. Raises MediasyncError."""

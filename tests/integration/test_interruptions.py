@@ -44,6 +44,11 @@ async def some_landed(case: Case, proxy: ChaosProxy) -> None:
             await asyncio.sleep(0.02)
 
 
+def begun(case: Case) -> list[Path]:
+    """What came in part of large files."""
+    return [path for path in (case.library / ".mediasync" / "partial").rglob("*") if path.is_file()]
+
+
 def whole(case: Case) -> int:
     """How many files of the source are in the library, after a look that each is whole and nothing else takes room there."""
     there = case.hashes(case.library)
@@ -92,18 +97,21 @@ async def test_a_line_that_stays_cut_fails_the_sync_and_the_same_command_brings_
 
 async def test_the_first_ctrl_c_cancels_and_keeps_what_has_landed(line: tuple[Case, ChaosProxy]) -> None:
     case, proxy = line
-    proxy.stall_after_bytes = 3_000_000
+    case.write("last/large.bin", os.urandom(18 << 20))
+    proxy.stall_after_bytes = FILES * FILE_BYTES + (9 << 20)
     process = case.start("sync", case.url, case.library, *case.login, "--json")
     await some_landed(case, proxy)
+    assert begun(case) != []
     process.send_signal(signal.SIGINT)
     result = await finished(process)
     assert result.code == 5, result.err
+    assert begun(case) == [], "nothing is left but finished files"
     assert "Cancelling; what has landed stays. Ctrl-C again leaves at once." in result.err
     landed = whole(case)
     assert 0 < landed < FILES
     assert (result.json["state"], result.json["files_transferred"], result.json["errors"]) == ("cancelled", landed, [])
     proxy.resume()
-    assert (await asyncio.to_thread(case.complete)).json["files_transferred"] == FILES - landed
+    assert (await asyncio.to_thread(case.complete)).json["files_transferred"] == FILES + 1 - landed
 
 
 async def test_the_second_ctrl_c_leaves_at_once_and_the_services_end_by_themselves(line: tuple[Case, ChaosProxy], tmp_path: Path) -> None:

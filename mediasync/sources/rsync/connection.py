@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import re
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from mediasync.errors import MediasyncError, Reason
@@ -60,13 +58,11 @@ class RsyncConnection:
         self._probe = SourceProbe("ssh, rsync", "a far side that only rsync was asked about", far.root, round_trip_seconds, 0.0)
 
     @classmethod
-    async def open(cls, line: SshLine, roots: Sequence[bytes], folders: NamedFolders, home: Path, compress: bool) -> Self:
-        """Lists the first of `roots` that is there. Raises MediasyncError; nothing is left open then. `home` is the data folder."""
+    async def open(cls, line: SshLine, roots: Sequence[bytes], folders: NamedFolders, places: Places, compress: bool) -> Self:
+        """Lists the first of `roots` that is there. Raises MediasyncError; nothing is left open then."""
         program()
         try:
             connection = await line.log_in()
-            name = hashlib.sha256(f"{line.place}\0".encode() + b"\0".join(roots)).hexdigest()[:16]
-            places = Places(home / "rsync" / "scratch", home / "rsync" / "partial" / name)
             await asyncio.to_thread(places.prepare)
             for root in roots:
                 far = Far(connection, line.place, root, await line.window())

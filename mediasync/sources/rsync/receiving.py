@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import shutil
 import stat
@@ -55,6 +56,18 @@ class Places:
 
     scratch: Path
     partial: Path
+
+    @classmethod
+    def of(cls, home: Path, source_key: str) -> Places:
+        """Those of a source. `home` is the data folder."""
+        folder = home / "rsync"
+        return cls(folder / "scratch", folder / "partial" / hashlib.sha256(source_key.encode()).hexdigest()[:16])
+
+    def forget(self) -> None:
+        """Removes what was cut off. A transfer that is under way elsewhere goes on; what it may lose is time. Raises OSError."""
+        if self.partial.is_dir():
+            for file in self.partial.iterdir():
+                file.unlink(missing_ok=True)
 
     def prepare(self) -> None:
         """Makes the folders, and removes what dead processes left and beginnings that nobody went on with."""

@@ -136,6 +136,7 @@ async def test_a_cancelled_job_stops_at_once_and_counts_what_landed(coordinator:
     assert (job.summary.files_transferred, job.summary.bytes_transferred) == (2, 20)
     assert not job.HasField("problem")
     await until(lambda: peers.transfer.cancelled[b"txt2img-images"] == 1)
+    assert peers.transfer.discarded == [("/media/library", (b"txt2img-images",))]
     [event] = peers.events.log.values()
     assert event.sync.state == types_pb2.JOB_STATE_CANCELLED
     assert peers.progress.reports[-1].job.status == types_pb2.PROGRESS_STATUS_CANCELLED

@@ -69,6 +69,7 @@ async def test_a_paused_job_stops_its_work_and_goes_on_with_it_when_it_is_resume
     ended = await coordinator.finished(job.job_id)
     assert (ended.state, ended.summary.files_transferred, peers.transfer.calls[FOLDER]) == (types_pb2.JOB_STATE_COMPLETE, 3, 2)
     assert peers.progress.reports[-1].job.pause_changes == 2
+    assert peers.transfer.discarded == [], "what came in part is gone on with"
     assert await refused(coordinator, "PauseJob", job.job_id) is Reason.JOB_ENDED
     assert await refused(coordinator, "ResumeJob", job.job_id) is Reason.JOB_ENDED
     assert await refused(coordinator, "SetJobLimit", job.job_id, megabits=1) is Reason.JOB_ENDED
@@ -88,6 +89,7 @@ async def test_a_pause_outlives_a_restart_and_a_paused_job_can_be_cancelled(star
     await client.cancel(job.job_id)
     ended = await client.finished(job.job_id)
     assert (ended.state, peers.transfer.calls[FOLDER]) == (types_pb2.JOB_STATE_CANCELLED, 1)
+    assert peers.transfer.discarded == [("/media/library", (FOLDER,))]
 
 
 @pytest.mark.parametrize("resumed", [True, False])

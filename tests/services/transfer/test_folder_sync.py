@@ -16,6 +16,7 @@ import pytest
 
 from mediasync.errors import CATALOG, MediasyncError, Reason
 from mediasync.model import SyncSpec
+from services.transfer.folder_sync import FolderSync
 from services.transfer.space import SpaceGuard
 from services.transfer.staging import RESUMABLE_BYTES
 from services.transfer.tally import UnitTally
@@ -364,6 +365,43 @@ async def test_i1_a_quota_that_is_used_up_under_way_counts_as_a_full_disk(
     summary = await worker_bench.sync("sync_2", options=options)
     assert (summary.files_transferred, summary.files_unchanged, summary.files_failed) == (6 - len(before), len(before), 0)
     assert len(worker_bench.visible()) == 6
+
+
+async def test_what_came_of_a_large_file_is_kept_by_a_failure_and_removed_for_a_sync_that_was_cancelled(
+    worker_bench: WorkerBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker_bench.write("out/large.bin", bytes(2 * RESUMABLE_BYTES))
+    library, beginnings = worker_bench.library_root, worker_bench.library_root / ".mediasync" / "partial"
+
+    def begun() -> list[Path]:
+        return [path for path in beginnings.rglob("*") if path.is_file()]
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "write", FailingDisk(os.fsencode(library), RESUMABLE_BYTES, errno.EIO).write)
+        with pytest.raises(MediasyncError):
+            await worker_bench.sync("sync_1", b"out")
+    assert len(begun()) == 1
+    await worker_bench.worker.discard_beginnings(SyncSpec(worker_bench.spec, str(library), (b"", b"other")))
+    assert len(begun()) == 1, "it belongs to another folder"
+    spec = SyncSpec(worker_bench.spec, str(library), (b"out",))
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(*args: object) -> None:
+        held.set()
+        await go_on.wait()
+
+    with monkeypatch.context() as slow:
+        slow.setattr(FolderSync, "run", hold)
+        slow.setattr("services.transfer.worker._DISCARD_SECONDS", 0.01)
+        another = asyncio.create_task(worker_bench.sync("sync_2", b"out"))
+        await held.wait()
+        await worker_bench.worker.discard_beginnings(spec)
+        assert len(begun()) == 1, "another sync goes on with it"
+        go_on.set()
+        await another
+    await worker_bench.worker.discard_beginnings(spec)
+    assert begun() == []
+    assert (await worker_bench.sync("sync_3", b"out")).files_transferred == 1
 
 
 async def test_a_reserve_is_left_free(worker_bench: WorkerBench, tiny_disk: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mediasync.sources.base import Partial, WantedFile
-from services.transfer.staging import RESUMABLE_BYTES, Staging, StagingFile
+from services.transfer.staging import RESUMABLE_BYTES, Staging, StagingFile, remove_beginnings
 
 
 def test_a_file_is_hashed_as_it_passes_and_keeps_its_time(tmp_path: Path) -> None:
@@ -125,6 +125,19 @@ def test_what_is_not_worth_going_on_with_is_thrown_away(tmp_path: Path) -> None:
     staging.close()
 
 
+def test_what_was_begun_of_one_folder_is_removed_without_anothers(tmp_path: Path) -> None:
+    staging = Staging(os.fsencode(tmp_path))
+    areas = [staging.area(origin) for origin in ("forge", "forge\0more")]
+    for area in areas:
+        file = area.open(LARGE, 0, 1)
+        file.write(CONTENT)
+        file.cut_off()
+    for _ in range(2):
+        remove_beginnings(os.fsencode(tmp_path), "forge")
+    assert [area.prepared(LARGE).partial is None for area in areas] == [True, False]
+    staging.close()
+
+
 def test_a_partial_file_that_nobody_came_back_for_is_removed_after_a_week(tmp_path: Path) -> None:
     staging = Staging(os.fsencode(tmp_path))
     area = staging.area("forge")
@@ -138,6 +151,13 @@ def test_a_partial_file_that_nobody_came_back_for_is_removed_after_a_week(tmp_pa
     again = Staging(os.fsencode(tmp_path))
     assert os.listdir(area.partials) == [os.path.basename(area.partial_path(LARGE))]
     again.close()
+    for path in (area.partial_path(LARGE), area.partials):
+        os.utime(path, (1e9, 1e9))
+    for expected in ([os.path.basename(area.partials)], []):
+        Staging(os.fsencode(tmp_path)).close()
+        assert os.listdir(os.path.dirname(area.partials)) == expected
+        if expected:
+            os.utime(area.partials, (1e9, 1e9))
 
 
 def test_a_file_that_another_program_copied_or_wrote_is_hashed_all_the_same(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import Engine, SourceSpec
+from mediasync.model import Engine, SourceSpec, SshConnection
 from mediasync.sources import shell_rsync
 from mediasync.sources.base import Connection, Pace, ReadStatus, WantedFile
-from mediasync.sources.factory import open_source
+from mediasync.sources.factory import discard_partials, open_source
 from mediasync.sources.rsync import listing
+from mediasync.sources.rsync.receiving import Places
 from tests.fixtures.proxy import StartProxy
 from tests.fixtures.rsync_backends import ONLY_RSYNC
 from tests.fixtures.sources import Collector, batches_of, read, scan, want
@@ -164,6 +165,8 @@ async def test_what_a_cut_line_left_is_gone_on_from(server: SshServer, tmp_path:
     with pytest.raises(MediasyncError) as raised:
         await read(connection, map(want, found.files.values()))
     assert raised.value.reason is Reason.CONNECTION_LOST
+    (beginning,) = Places.of(tmp_path / "home", spec.key).partial.iterdir()
+    assert beginning.stat().st_size > 0
     proxy.cut_after_bytes = None
     connection = await opened(spec, tmp_path)
     before = proxy.bytes_to_client
@@ -173,6 +176,19 @@ async def test_what_a_cut_line_left_is_gone_on_from(server: SshServer, tmp_path:
     assert sinks.files[b"large.bin"] == data
     assert proxy.bytes_to_client - before < SIZE * 3 // 4
     await connection.close()
+
+
+def test_what_was_left_is_removed_where_nobody_means_to_go_on(tmp_path: Path) -> None:
+    spec = SourceSpec(SshConnection("forge"), b"/outputs", engine=Engine.RSYNC)
+    discard_partials(spec, tmp_path)
+    places = Places.of(tmp_path, spec.key)
+    places.prepare()
+    (places.partial / "large.bin").write_bytes(b"half")
+    discard_partials(replace(spec, root=b"/other"), tmp_path)
+    discard_partials(replace(spec, engine=Engine.AGENT), tmp_path)
+    assert len(list(places.partial.iterdir())) == 1
+    discard_partials(spec, tmp_path)
+    assert list(places.partial.iterdir()) == []
 
 
 class HeldBack:
