@@ -31,7 +31,8 @@ async def measure(options: argparse.Namespace, work: Path) -> None:
     size_bytes = tree.make(source, options.files or tree.files)
     console = Console()
     console.print(
-        f"{options.files or tree.files} files ({tree.name}), {size_bytes / 1e9:.2f} GB, {options.rounds} rounds; engine: {options.engine}; {surroundings(work)}"
+        f"{options.files or tree.files} files ({tree.name}), {size_bytes / 1e9:.2f} GB, {options.rounds} rounds, "
+        f"engine: {options.engine}; {surroundings(work)}"
     )
     engine = start_engine()
     try:
