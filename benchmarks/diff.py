@@ -3,8 +3,7 @@
     python -m benchmarks.diff
 
 Timed is what the transfer worker does for each frame that the agent sends in a full scan: it is read and checked, and compared with the
-rows of its directory, which are read from the database each time, as many directories at once as the worker asks for. The memory is that
-of this process, less what it held before.
+rows of its directory, which are read from the database each time. The memory is that of this process, less what it held before.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import statistics
 import struct
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from mediasync.sources.agent import wire
@@ -28,13 +27,12 @@ from mediasync.sources.packed import PackedFiles
 from mediasync.storage.database import Database
 from services.transfer.diff import DirectoryDiff, diff_directory, name_of
 from services.transfer.entities import Origin
-from services.transfer.manifest_store import ManifestStore, ScannedPiece
+from services.transfer.manifest_store import ManifestStore
 from services.transfer.schema import MIGRATIONS
 
 FILES_A_DIRECTORY = 1000
 MTIME_NS = 1_790_000_000_000_000_000
 PAGE_ROWS = 5000
-PIECES = 8
 
 
 def directory_name(number: int) -> bytes:
@@ -81,35 +79,27 @@ def frame(number: int, moved: int) -> bytes:
     return head + b"".join(columns(files)) + struct.pack(">I", 0)
 
 
-async def differences(store: ManifestStore, origin: Origin, payloads: Sequence[bytes]) -> list[DirectoryDiff]:
-    """What some frames mean."""
-    pieces = []
-    for payload in payloads:
-        record = wire.scan_record(wire.Answer.DIRECTORY, payload)
-        assert isinstance(record, DirectoryScanned)
-        assert isinstance(record.files, PackedFiles)
-        pieces.append(ScannedPiece(record.path, None, None, record.files))
-    held = await store.held(origin, pieces)
-    found = []
-    for directory, after, upto, files in pieces:
-        if (directory, after) in held:
-            found.append(DirectoryDiff([], [], [], files))
-        else:
-            rows = await store.states(origin, directory, after, upto, PAGE_ROWS)
-            found.append(diff_directory(directory, files, rows, complete=True))
-    return found
+async def difference(store: ManifestStore, origin: Origin, payload: bytes) -> DirectoryDiff:
+    """What a frame means."""
+    record = wire.scan_record(wire.Answer.DIRECTORY, payload)
+    assert isinstance(record, DirectoryScanned)
+    files = record.files
+    if isinstance(files, PackedFiles) and await store.holds(origin, record.path, None, None, files):
+        return DirectoryDiff([], [], [], files)
+    rows = await store.states(origin, record.path, None, None, PAGE_ROWS)
+    return diff_directory(record.path, files, rows, complete=True)
 
 
 async def compare(store: ManifestStore, origin: Origin, directories: int, moved: int) -> tuple[float, float]:
     """Seconds that comparing takes, reading the records and the rows included: as they pass, and of processor time."""
     spent = busy = 0.0
-    for first in range(0, directories, PIECES):
-        payloads = [frame(number, moved) for number in range(first, min(first + PIECES, directories))]
+    for first in range(0, directories, 10):
+        payloads = [frame(number, moved) for number in range(first, first + 10)]
         started, used = time.perf_counter(), time.process_time()
-        results = await differences(store, origin, payloads)
+        differences = [await difference(store, origin, payload) for payload in payloads]
         spent += time.perf_counter() - started
         busy += time.process_time() - used
-        for found in results:
+        for found in differences:
             if (len(found.unchanged), len(found.doubtful)) != (FILES_A_DIRECTORY - moved, moved):
                 raise SystemExit(f"{len(found.doubtful)} files of a folder have moved, not {moved}")
     return spent, busy

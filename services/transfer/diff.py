@@ -6,7 +6,7 @@ crosses the line. A ctime that moved alone may just as well hide an in-place cha
 
 The inode is not looked at: file systems in user space number their files anew with every mount.
 
-A piece of a directory that is on record exactly as it was scanned never comes here: `ManifestStore.held` finds that out by whole columns.
+A piece of a directory that is on record exactly as it was scanned never comes here: `ManifestStore.holds` finds that out by whole columns.
 """
 
 from __future__ import annotations

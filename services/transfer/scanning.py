@@ -38,7 +38,6 @@ from mediasync.sources.packed import PackedFiles
 from mediasync.sources.selection import Selection
 from services.transfer.diff import DirectoryDiff, RowState, diff_directory, directory_of, name_of
 from services.transfer.entities import ManifestRow, ScanState
-from services.transfer.manifest_store import ScannedPiece
 from services.transfer.parts import Parts
 from services.transfer.retries import Attempts
 from services.transfer.spool import WantedSpool
@@ -51,9 +50,6 @@ _WATERMARK_MARGIN_NS = 2_000_000_000
 # A file that is absent because it just grew too old for the selection is not gone: so far our two clocks may differ.
 _CLOCKS_DIFFER_SECONDS = 60.0
 _PAGE_ROWS = 5_000
-# So many directories are compared at once: asking the database takes as long again as what it is asked. But none waits long for others.
-_PIECES = 8
-_WAIT_SECONDS = 0.2
 
 _logger = logging.getLogger(__name__)
 
@@ -102,21 +98,6 @@ def missing_copies(root: bytes, rows: Mapping[bytes, ManifestRow]) -> set[bytes]
         except OSError:
             continue
     return found
-
-
-class _Piece:
-    """A directory, or the piece of a large one whose names come after `after`, and up to `upto` if there are more."""
-
-    __slots__ = ("after", "record", "time", "upto")
-
-    def __init__(self, record: DirectoryScanned, after: bytes | None) -> None:
-        files = record.files
-        self.record = record
-        self.after = after
-        self.upto: bytes | None = None
-        if record.more and files:
-            self.upto = files.last_name if isinstance(files, PackedFiles) else name_of(files[-1].path)
-        self.time = time.monotonic()
 
 
 class FolderScan:
@@ -195,14 +176,10 @@ class FolderScan:
         self._known_folders.clear()
         far_now = time.time() + connection.probe.clock_offset_seconds
         try:
-            pieces: list[_Piece] = []
             after: bytes | None = None
             async for record in connection.scan(request):
                 if isinstance(record, DirectoryScanned):
-                    pieces.append(_Piece(record, after))
-                    after = pieces[-1].upto
-                    if len(pieces) >= _PIECES or self._on_filtered is not None or time.monotonic() - pieces[0].time > _WAIT_SECONDS:
-                        await self._compare_all(pieces, result, far_now)
+                    after = await self._compare(record, after, result, far_now)
                 elif isinstance(record, DirectoryUnreadable):
                     result.unreadable.append(record)
                 elif isinstance(record, DirectoryGone):
@@ -212,31 +189,21 @@ class FolderScan:
                         await self._on_filtered(record)
                 else:
                     result.finished = record
-            await self._compare_all(pieces, result, far_now)
         except BaseException:
             result.close()
             raise
         return result
 
-    async def _compare_all(self, pieces: list[_Piece], result: ScanResult, far_now: float) -> None:
-        """Compares some, and forgets them. Those that are just as they are on record are found first, all at once."""
-        asked = [
-            ScannedPiece(piece.record.path, piece.after, piece.upto, piece.record.files)
-            for piece in pieces
-            if piece.record.complete and isinstance(piece.record.files, PackedFiles)
-        ]
-        held = await self._parts.manifest.held(self._parts.unit.origin, asked) if asked else frozenset()
-        for piece in pieces:
-            await self._compare(piece, result, far_now, held=(piece.record.path, piece.after) in held)
-        pieces.clear()
-
-    async def _compare(self, piece: _Piece, result: ScanResult, far_now: float, *, held: bool) -> None:
-        """Adds what a directory, or a piece of one, brings to `result`; `held` says that it is just as it is on record."""
+    async def _compare(self, record: DirectoryScanned, after: bytes | None, result: ScanResult, far_now: float) -> bytes | None:
+        """Adds what a directory brings to `result`. Returns the name up to which a directory that comes in pieces was compared."""
         manifest, origin = self._parts.manifest, self._parts.unit.origin
-        record, after, last = piece.record, piece.after, piece.upto
         files = record.files
-        if held:
-            await self._take_in(record, DirectoryDiff([], [], [], files), result, far_now)
+        packed = files if isinstance(files, PackedFiles) else None
+        last = None
+        if record.more and files:
+            last = packed.last_name if packed else name_of(files[-1].path)
+        if packed and record.complete and await manifest.holds(origin, record.path, after, last, packed):
+            await self._take_in(record, DirectoryDiff([], [], [], packed), result, far_now)
         elif record.complete or record.names is not None:
             # A directory that was emptied may have a million rows and no file: they are read in pages.
             names = None if record.complete else frozenset(record.names or ())
@@ -256,6 +223,7 @@ class FolderScan:
             await self._on_directory(record, DirectoryDiff([], [], [], []), ())
         if record.young or result.seen.get(record.path) != LIST_IN_FULL or not record.more:
             result.seen[record.path] = LIST_IN_FULL if record.young else record.inode
+        return last
 
     async def _take_in(self, record: DirectoryScanned, difference: DirectoryDiff, result: ScanResult, far_now: float) -> None:
         corrupt = await self._restore(difference) if self._options.restore else frozenset()

@@ -18,7 +18,7 @@ from mediasync.storage.database import Database
 from services.transfer import manifest_store
 from services.transfer.diff import diff_directory
 from services.transfer.entities import LibraryId, Origin
-from services.transfer.manifest_store import ManifestStore, ScannedPiece
+from services.transfer.manifest_store import ManifestStore
 from services.transfer.schema import MIGRATIONS, manifest
 
 ORIGIN = Origin(1, "name:one", "one", LibraryId(1, "uuid", b"/library"))
@@ -45,7 +45,7 @@ class Bench:
     def both(self, directory: bytes, files: list[FileEntry], after: bytes | None, upto: bytes | None) -> tuple[bool, bool]:
         """What the short way says, and what the long one."""
         packed = pack(directory, files)
-        held = (directory, after) in self._runner.run(self.store.held(ORIGIN, [ScannedPiece(directory, after, upto, packed)]))
+        held = self._runner.run(self.store.holds(ORIGIN, directory, after, upto, packed))
         rows = self._runner.run(self.store.states(ORIGIN, directory, after, upto, 10_000))
         difference = diff_directory(directory, files, rows, complete=True)
         return held, not (difference.wanted or difference.doubtful or difference.vanished)
