@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mediasync.sources.agent import wire
+from mediasync.sources.agent import scanned, wire
 from mediasync.sources.agent.program.scanning import columns
 from mediasync.sources.agent.program.tree import ENTRY
 from mediasync.sources.base import DirectoryScanned, FileEntry
@@ -81,7 +81,7 @@ def frame(number: int, moved: int) -> bytes:
 
 async def difference(store: ManifestStore, origin: Origin, payload: bytes) -> DirectoryDiff:
     """What a frame means."""
-    record = wire.scan_record(wire.Answer.DIRECTORY, payload)
+    record = scanned.scan_record(wire.Answer.DIRECTORY, payload)
     assert isinstance(record, DirectoryScanned)
     files = record.files
     if isinstance(files, PackedFiles) and await store.holds(origin, record.path, None, None, files):

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from mediasync.paths import check_relative
-from mediasync.sources.agent import wire
+from mediasync.sources.agent.payloads import broken
 from mediasync.sources.agent.session import Session
 
 WAITING_RECORDS = 8  # frames of a scan that wait for their reader before the far side does
@@ -186,7 +186,7 @@ class BatchCall(abc.ABC, Generic[Item, Outcome]):
     def expected(self) -> Item:
         """The item whose answer has to come next."""
         if not self._asked:
-            raise wire.broken("a file that was not asked for")
+            raise broken("a file that was not asked for")
         return self._asked[0]
 
     def answered(self, outcome: Outcome) -> None:

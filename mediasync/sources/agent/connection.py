@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Self
 
 from mediasync.paths import check_relative, display
-from mediasync.sources.agent import requests, wire
+from mediasync.sources.agent import requests, scanned, wire
 from mediasync.sources.agent.calls import BatchCall, Item, Outcome, RecordsCall
+from mediasync.sources.agent.payloads import broken
 from mediasync.sources.agent.reading import DeleteCall, HashCall, ReadCall
 from mediasync.sources.agent.session import Opened, Session
 from mediasync.sources.base import (
@@ -99,14 +100,14 @@ class AgentConnection:
         try:
             await self._send(self._selected(request.selection), requests.scan(request, self._folders.all()))
             while not done:
-                record = wire.scan_record(*await call.next())
+                record = scanned.scan_record(*await call.next())
                 if isinstance(record, ScanFinished):
                     done = True
                     self._session.finish(call)
                 else:
                     _check_below(request.folder, record.path)
                     if isinstance(record, DirectoryGone) and record.path not in request.known_directories:
-                        raise wire.broken("the end of a directory that was not known")
+                        raise broken("the end of a directory that was not known")
                 yield record
         finally:
             if not done:
@@ -122,8 +123,8 @@ class AgentConnection:
             while True:
                 kind, payload = await call.next()
                 if kind != wire.Answer.MOVED:
-                    raise wire.broken(f"a frame of kind {kind} while watching")
-                paths = wire.moved(payload)
+                    raise broken(f"a frame of kind {kind} while watching")
+                paths = scanned.moved(payload)
                 for path in paths:
                     _check_below(request.folder, path)
                 yield paths
@@ -200,7 +201,7 @@ class AgentConnection:
             self._session.write(request)
             kind, payload = await call.next()
             if kind != answer:
-                raise wire.broken(f"a frame of kind {kind} instead of {answer.name}")
+                raise broken(f"a frame of kind {kind} instead of {answer.name}")
             done = True
             self._session.finish(call)
         finally:
@@ -211,4 +212,4 @@ class AgentConnection:
 
 def _check_below(folder: bytes, path: bytes) -> None:
     if folder and path != folder and not path.startswith(folder + b"/"):
-        raise wire.broken(f"something outside of the folder that was asked for: {display(path[:200])}")
+        raise broken(f"something outside of the folder that was asked for: {display(path[:200])}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mediasync.sources.agent import requests, wire
 from mediasync.sources.agent.calls import MAX_BATCHES, BatchCall
+from mediasync.sources.agent.payloads import broken
 from mediasync.sources.agent.session import Session
 from mediasync.sources.base import DoomedFile, FileDeleted, FileHashed, FileRead, Pace, SinkOpener, WantedFile
 
@@ -56,9 +57,9 @@ class ReadCall(BatchCall[WantedFile, FileRead]):
         if kind == wire.Answer.BEGIN and self._write is None:
             entry, self._incomplete, offset = wire.begin(payload, wanted.path)
             if entry.size_bytes != wanted.size_bytes:
-                raise wire.broken("a file of another size than was asked for")
+                raise broken("a file of another size than was asked for")
             if offset and (wanted.partial is None or offset != wanted.partial.size_bytes or offset > entry.size_bytes):
-                raise wire.broken("the rest of a file that was not asked for")
+                raise broken("the rest of a file that was not asked for")
             self._write = self._open_sink(wanted, offset).write
             return entry.size_bytes - offset
         if kind == wire.Answer.END and self._write is not None:
@@ -69,7 +70,7 @@ class ReadCall(BatchCall[WantedFile, FileRead]):
             status, there, message = wire.skipped(payload, wanted.path)
             self._finished(FileRead(wanted, status, there, False, message))
         else:
-            raise wire.broken(f"a frame of kind {kind} in the wrong place")
+            raise broken(f"a frame of kind {kind} in the wrong place")
         return 0
 
     def _finished(self, outcome: FileRead) -> None:
@@ -93,10 +94,10 @@ class HashCall(BatchCall[WantedFile, FileHashed]):
         """A file was hashed, or not."""
         wanted = self.expected()
         if kind != wire.Answer.HASHED:
-            raise wire.broken(f"a frame of kind {kind} in place of a hash")
+            raise broken(f"a frame of kind {kind} in place of a hash")
         status, entry, message, digest = wire.hashed(payload, wanted.path)
         if digest is not None and entry is not None and entry.size_bytes != wanted.size_bytes:
-            raise wire.broken("the hash of a file of another size than was asked for")
+            raise broken("the hash of a file of another size than was asked for")
         self.answered(FileHashed(wanted, status, digest, entry, message))
         return 0
 
@@ -116,6 +117,6 @@ class DeleteCall(BatchCall[DoomedFile, FileDeleted]):
         """A file was deleted, or not."""
         doomed = self.expected()
         if kind != wire.Answer.DELETED:
-            raise wire.broken(f"a frame of kind {kind} in place of a deletion")
+            raise broken(f"a frame of kind {kind} in place of a deletion")
         self.answered(FileDeleted(doomed, *wire.deleted(payload)))
         return 0

@@ -17,6 +17,7 @@ from mediasync.errors import MediasyncError, Reason
 from mediasync.paths import display
 from mediasync.sources import shell
 from mediasync.sources.agent import assembly, requests, wire
+from mediasync.sources.agent.payloads import broken
 from mediasync.sources.channel import Channel, Launcher
 from mediasync.sources.selection import EVERYTHING
 
@@ -244,7 +245,7 @@ class Session:
             if kind == wire.Answer.TICK:
                 continue
             if self._call is None:
-                raise wire.broken(f"a frame of kind {kind} that nobody asked for")
+                raise broken(f"a frame of kind {kind} that nobody asked for")
             if kind == wire.Answer.FAILED and not isinstance(self._call, _Hello):
                 raise wire.failed(payload, self.place)
             parser.raw_left = self._call.frame(kind, payload)
@@ -319,7 +320,7 @@ class _Hello:
 
     def frame(self, kind: int, payload: bytes) -> int:
         if kind not in (wire.Answer.READY, wire.Answer.FAILED):
-            raise wire.broken(f"a frame of kind {kind} first")
+            raise broken(f"a frame of kind {kind} first")
         if not self.answer.done():
             self.answer.set_result((kind, payload))
         return 0

@@ -1,5 +1,5 @@
 """This side's view of the agent's frames (`program/frames.py` has the other's), as strict as it must be against a hostile far side. What is
-sent is made by `requests`.
+sent is made by `requests`; what a scan says is read by `scanned`; `payloads` takes frames apart.
 
 Everything received is bounded: a frame by `MAX_FRAME`, the text before the marker by `MAX_GREETING`. A frame that is not what it
 should be, and a name that is no path below the root, raise SOURCE_PROTOCOL.
@@ -8,41 +8,20 @@ should be, and a name that is no path below the root, raise SOURCE_PROTOCOL.
 from __future__ import annotations
 
 import enum
-import itertools
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import FilterReason
-from mediasync.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, display
-from mediasync.sources.base import (
-    DeleteStatus,
-    DirectoryGone,
-    DirectoryScanned,
-    DirectoryUnreadable,
-    FileEntry,
-    FileFiltered,
-    ReadStatus,
-    ScanFinished,
-    ScanRecord,
-    Surroundings,
-)
-from mediasync.sources.packed import Columns, PackedFiles
+from mediasync.paths import MAX_PATH_BYTES, display
+from mediasync.sources.agent.payloads import I64, LARGEST, U32, U64, Fields, broken, check_path, entry_of
+from mediasync.sources.base import DeleteStatus, FileEntry, ReadStatus, Surroundings
 
 VERSION = 3
 MARKER = b"\0mediasync-agent "
 MAX_FRAME = 1 << 20
 
 _HEADER = struct.Struct(">BI")
-_ENTRY = struct.Struct(">QqqQ")
-_U16 = struct.Struct(">H")
-_U32 = struct.Struct(">I")
-_U64 = struct.Struct(">Q")
-_I64 = struct.Struct(">q")
 _SPACE = struct.Struct(">QQ")
-_SCANNED = struct.Struct(f">qQQ{len(FilterReason)}Q")  # the last ones by reason, in their order
-_LARGEST = 1 << 63  # sizes and inodes are kept as signed 64-bit numbers
 
 
 class Request(enum.IntEnum):
@@ -83,11 +62,8 @@ class Answer(enum.IntEnum):
     FREE = 81
 
 
-_DOTS = (b".", b"..")
 _VERDICTS = (ReadStatus.OK, ReadStatus.UNSETTLED, ReadStatus.CHANGED, ReadStatus.VANISHED, ReadStatus.UNREADABLE)
 _DELETIONS = (DeleteStatus.DELETED, DeleteStatus.CHANGED, DeleteStatus.VANISHED, DeleteStatus.REFUSED)
-_REASONS = {reason.value: reason for reason in FilterReason}
-_COMPLETE, _HAS_NAMES, _MORE, _YOUNG = 1, 2, 4, 8
 _DIGEST_BYTES = 32
 _HAS_ENTRY, _INCOMPLETE = 1, 2
 _ROOT_MISSING, _ROOT_UNREADABLE = 1, 2
@@ -96,80 +72,6 @@ _ROOT_MISSING, _ROOT_UNREADABLE = 1, 2
 def frame(kind: int, payload: bytes) -> bytes:
     """One frame."""
     return _HEADER.pack(kind, len(payload)) + payload
-
-
-def broken(what: str) -> MediasyncError:
-    """The error for a far side that does not keep to the protocol."""
-    return MediasyncError(Reason.SOURCE_PROTOCOL, f"the program at the far side sent {what}")
-
-
-class _Fields:
-    """Takes a payload apart; running over its end is SOURCE_PROTOCOL."""
-
-    def __init__(self, kind: Answer, data: bytes) -> None:
-        self._kind = kind
-        self._data = data
-        self._at = 0
-
-    def unpack(self, form: struct.Struct) -> tuple[int, ...]:
-        end = self._at + form.size
-        if end > len(self._data):
-            raise broken(f"a cut frame ({self._kind.name})")
-        values: tuple[int, ...] = form.unpack_from(self._data, self._at)
-        self._at = end
-        return values
-
-    def number(self, form: struct.Struct) -> int:
-        return self.unpack(form)[0]
-
-    def byte(self) -> int:
-        data = self._data[self._at : self._at + 1]
-        if not data:
-            raise broken(f"a cut frame ({self._kind.name})")
-        self._at += 1
-        return data[0]
-
-    def text(self) -> bytes:
-        return self.take(self.number(_U16))
-
-    def take(self, length: int) -> bytes:
-        value = self._data[self._at : self._at + length]
-        if len(value) != length:
-            raise broken(f"a cut frame ({self._kind.name})")
-        self._at += length
-        return value
-
-    def texts(self) -> list[bytes]:
-        return [self.text() for _ in range(self.number(_U32))]
-
-    def message(self) -> str:
-        return display(self.text()[:1000])
-
-    def done(self) -> None:
-        if self._at != len(self._data):
-            raise broken(f"a frame with too much in it ({self._kind.name})")
-
-
-def _check_name(name: bytes, room: int) -> bytes:
-    if not name or len(name) > room or b"/" in name or b"\0" in name or name in _DOTS:
-        raise broken(f"a name that is none: {display(name[:200])!r}")
-    return name
-
-
-def check_path(path: bytes) -> bytes:
-    """`path` if it is one below the root (see `mediasync.paths.check_relative`). Raises SOURCE_PROTOCOL."""
-    if len(path) > MAX_PATH_BYTES:
-        raise broken(f"a path of {len(path)} bytes")
-    for part in path.split(b"/"):
-        _check_name(part, MAX_NAME_BYTES)
-    return path
-
-
-def _entry(fields: _Fields, path: bytes) -> FileEntry:
-    size, mtime, ctime, inode = fields.unpack(_ENTRY)
-    if size >= _LARGEST or inode >= _LARGEST:
-        raise broken(f"a size of {size} bytes or an inode {inode}")
-    return FileEntry(path, size, mtime, ctime, inode)
 
 
 @dataclass(frozen=True)
@@ -184,8 +86,8 @@ class Ready:
 
 def ready(payload: bytes) -> Ready:
     """Reads READY."""
-    fields = _Fields(Answer.READY, payload)
-    clock = fields.number(_I64)
+    fields = Fields(Answer.READY, payload)
+    clock = fields.number(I64)
     python, platform, root = fields.message(), fields.message(), fields.text()
     fields.done()
     if not root.startswith(b"/") or b"\0" in root or len(root) > MAX_PATH_BYTES:
@@ -195,15 +97,15 @@ def ready(payload: bytes) -> Ready:
 
 def failed(payload: bytes, place: str) -> MediasyncError:
     """Reads FAILED, and says it as an error."""
-    fields = _Fields(Answer.FAILED, payload)
+    fields = Fields(Answer.FAILED, payload)
     kind = fields.byte()
     if kind not in (_ROOT_MISSING, _ROOT_UNREADABLE):
         return MediasyncError(Reason.SOURCE_PROTOCOL, f"the program at {place} failed: {fields.message()}")
     problems = []
-    for _ in range(fields.number(_U32)):
+    for _ in range(fields.number(U32)):
         missing = bool(fields.byte())
         path, why, parent = display(fields.text()), fields.message(), display(fields.text())
-        total = fields.number(_U32)
+        total = fields.number(U32)
         names = ", ".join(display(name) for name in fields.texts())
         there = f"{parent} holds {names}{f' and {total - 12} more' if total > 12 else ''}" if names else f"{parent} is empty"
         if not missing:
@@ -223,118 +125,38 @@ def failed(payload: bytes, place: str) -> MediasyncError:
 
 def names(payload: bytes) -> list[bytes]:
     """Reads NAMES."""
-    fields = _Fields(Answer.NAMES, payload)
+    fields = Fields(Answer.NAMES, payload)
     result = [check_path(name) for name in fields.texts()]
     fields.done()
     return result
 
 
-def _files(fields: _Fields, prefix: bytes, room: int) -> Sequence[FileEntry]:
-    """The files of a DIRECTORY frame. A million pass here in a full scan, so they stay as they are until somebody looks at one."""
-    count = fields.number(_U32)
-    columns = Columns(*(fields.take(fields.number(_U32)) for _ in Columns._fields))
-    if not count:
-        if any(columns):
-            raise broken("columns of no files")
-        return ()
-    try:
-        return PackedFiles(prefix, count, columns, room)
-    except ValueError as error:
-        raise broken(str(error)) from None
-
-
-def _directory(payload: bytes) -> DirectoryScanned:
-    fields = _Fields(Answer.DIRECTORY, payload)
-    flags = fields.byte()
-    path = fields.text()
-    prefix = check_path(path) + b"/" if path else b""
-    room = min(MAX_NAME_BYTES, MAX_PATH_BYTES - len(prefix))
-    inode = fields.number(_U64)
-    if inode >= _LARGEST:
-        raise broken(f"an inode {inode}")
-    files = _files(fields, prefix, room)
-    found = [_check_name(name, room) for name in fields.texts()]
-    if any(a >= b for a, b in itertools.pairwise(found)):
-        raise broken("names out of order")
-    fields.done()
-    return DirectoryScanned(
-        path,
-        inode,
-        files,
-        complete=bool(flags & _COMPLETE),
-        names=tuple(found) if flags & _HAS_NAMES else None,
-        more=bool(flags & _MORE),
-        young=bool(flags & _YOUNG),
-    )
-
-
-def _filtered(payload: bytes) -> FileFiltered:
-    fields = _Fields(Answer.FILTERED, payload)
-    reason, size, path = fields.byte(), fields.number(_U64), fields.text()
-    fields.done()
-    if reason not in _REASONS or size >= _LARGEST:
-        raise broken(f"a reason {reason} or a size of {size} bytes")
-    return FileFiltered(check_path(path), _REASONS[reason], size)
-
-
-def scan_record(kind: int, payload: bytes) -> ScanRecord:
-    """Reads one record of a scan."""
-    if kind == Answer.DIRECTORY:
-        return _directory(payload)
-    if kind == Answer.UNREADABLE_DIRECTORY:
-        fields = _Fields(Answer.UNREADABLE_DIRECTORY, payload)
-        path, message = fields.text(), fields.message()
-        fields.done()
-        return DirectoryUnreadable(check_path(path) if path else b"", message)
-    if kind == Answer.GONE:
-        fields = _Fields(Answer.GONE, payload)
-        path = fields.text()
-        fields.done()
-        return DirectoryGone(check_path(path) if path else b"")
-    if kind == Answer.FILTERED:
-        return _filtered(payload)
-    if kind == Answer.SCANNED:
-        fields = _Fields(Answer.SCANNED, payload)
-        started, seen, size, *filtered = fields.unpack(_SCANNED)
-        fields.done()
-        return ScanFinished(started, seen, size, {reason: count for reason, count in zip(FilterReason, filtered, strict=True) if count})
-    raise broken(f"a frame of kind {kind} in a scan")
-
-
-def moved(payload: bytes) -> frozenset[bytes]:
-    """Reads MOVED: directories in which something moved."""
-    fields = _Fields(Answer.MOVED, payload)
-    paths = frozenset(check_path(path) if path else b"" for path in fields.texts())
-    fields.done()
-    return paths
-
-
 def free(payload: bytes) -> Surroundings:
     """Reads FREE: what else is there."""
-    fields = _Fields(Answer.FREE, payload)
+    fields = Fields(Answer.FREE, payload)
     left, total = fields.unpack(_SPACE)
     tools = tuple(display(tool[:200]) for tool in fields.texts())
     fields.done()
-    if max(left, total) >= _LARGEST:
+    if max(left, total) >= LARGEST:
         raise broken(f"a disk of {total} bytes")
     return Surroundings(left, total, tools) if total else Surroundings(tools=tools)
 
 
 def begin(payload: bytes, path: bytes) -> tuple[FileEntry, bool, int]:
     """Reads BEGIN: the file that follows, whether its end is missing, and where its bytes begin."""
-    fields = _Fields(Answer.BEGIN, payload)
+    fields = Fields(Answer.BEGIN, payload)
     flags = fields.byte()
-    entry = _entry(fields, path)
-    offset = fields.number(_U64)
+    entry = entry_of(fields, path)
+    offset = fields.number(U64)
     fields.done()
     return entry, bool(flags & _INCOMPLETE), offset
 
 
 def hashed(payload: bytes, path: bytes) -> tuple[ReadStatus, FileEntry | None, str, bytes | None]:
     """Reads HASHED: what became of a file, and its sha256 if that is good."""
-    fields = _Fields(Answer.HASHED, payload)
+    fields = Fields(Answer.HASHED, payload)
     status = _verdict(fields)
-    entry = _entry(fields, path) if fields.byte() & _HAS_ENTRY else None
+    entry = entry_of(fields, path) if fields.byte() & _HAS_ENTRY else None
     message = fields.message()
     digest = fields.take(_DIGEST_BYTES) if status is ReadStatus.OK else None
     fields.done()
@@ -345,7 +167,7 @@ def hashed(payload: bytes, path: bytes) -> tuple[ReadStatus, FileEntry | None, s
 
 def deleted(payload: bytes) -> tuple[DeleteStatus, str]:
     """Reads DELETED: what became of a file."""
-    fields = _Fields(Answer.DELETED, payload)
+    fields = Fields(Answer.DELETED, payload)
     number, message = fields.byte(), fields.message()
     fields.done()
     if number >= len(_DELETIONS):
@@ -353,7 +175,7 @@ def deleted(payload: bytes) -> tuple[DeleteStatus, str]:
     return _DELETIONS[number], message
 
 
-def _verdict(fields: _Fields) -> ReadStatus:
+def _verdict(fields: Fields) -> ReadStatus:
     number = fields.byte()
     if number >= len(_VERDICTS):
         raise broken(f"a verdict of {number}")
@@ -362,9 +184,9 @@ def _verdict(fields: _Fields) -> ReadStatus:
 
 def end(payload: bytes, path: bytes) -> tuple[ReadStatus, FileEntry, str]:
     """Reads END: what became of the file whose bytes came before it."""
-    fields = _Fields(Answer.END, payload)
+    fields = Fields(Answer.END, payload)
     status = _verdict(fields)
-    entry = _entry(fields, path)
+    entry = entry_of(fields, path)
     message = fields.message()
     fields.done()
     return status, entry, message
@@ -372,9 +194,9 @@ def end(payload: bytes, path: bytes) -> tuple[ReadStatus, FileEntry, str]:
 
 def skipped(payload: bytes, path: bytes) -> tuple[ReadStatus, FileEntry | None, str]:
     """Reads SKIPPED: why no byte of a file is sent."""
-    fields = _Fields(Answer.SKIPPED, payload)
+    fields = Fields(Answer.SKIPPED, payload)
     status = _verdict(fields)
-    entry = _entry(fields, path) if fields.byte() & _HAS_ENTRY else None
+    entry = entry_of(fields, path) if fields.byte() & _HAS_ENTRY else None
     message = fields.message()
     fields.done()
     if status is ReadStatus.OK:

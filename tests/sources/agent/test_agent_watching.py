@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mediasync.sources.agent import requests, wire
+from mediasync.sources.agent import requests, scanned, wire
 from mediasync.sources.agent.program import watching
 from mediasync.sources.agent.program.frames import HEADER, Fields, GoneError, Output
 from mediasync.sources.agent.program.selecting import Selecting
@@ -36,7 +36,7 @@ class Watch:
         """The next message."""
         kind, length = HEADER.unpack(self._read(HEADER.size))
         assert kind == wire.Answer.MOVED
-        return wire.moved(self._read(length))
+        return scanned.moved(self._read(length))
 
     def until(self, *paths: bytes) -> None:
         while not set(paths) <= self.seen:
