@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import sys
 from collections.abc import Sequence
 from typing import cast
@@ -13,6 +14,7 @@ from mediasync.sources import shell
 from mediasync.sources.channel import Launched, Receiver
 
 CLOSE_SECONDS = 5.0
+_PIPE_BYTES = 1 << 20  # what anybody may have; a fuller pipe is read in fewer steps
 
 
 class ChildLauncher:
@@ -36,7 +38,9 @@ class ChildLauncher:
             _, protocol = await loop.subprocess_exec(lambda: _ChildProtocol(receiver), *self._arguments, pass_fds=self._descriptors)
         except OSError as error:
             raise MediasyncError(Reason.SOURCE_WITHOUT_PYTHON, f"{self._arguments[0]} cannot be run: {error.strerror}") from error
-        return Launched(ChildChannel(protocol))
+        channel = ChildChannel(protocol)
+        channel.widen()
+        return Launched(channel)
 
 
 class _ChildProtocol(asyncio.SubprocessProtocol):
@@ -91,6 +95,11 @@ class ChildChannel:
     def pid(self) -> int:
         """The child's process id."""
         return self._transport.get_pid()
+
+    def widen(self) -> None:
+        """Lets more of its output wait in the pipe, where the system has room for it."""
+        with contextlib.suppress(OSError, ValueError):  # a command that ended at once has closed it
+            fcntl.fcntl(self._stdout.get_extra_info("pipe").fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def write(self, data: bytes) -> None:
         """Sends to its stdin."""

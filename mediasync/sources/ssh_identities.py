@@ -89,6 +89,25 @@ async def gather(wish: Wish, passphrase: str, user: str) -> Identities:
     return Identities(pairs, offered, [*useless, *notes, *([trouble] if trouble else [])], agent)
 
 
+def plain_files(wish: Wish) -> tuple[str, ...]:
+    """The files that hold a key which opens without a passphrase and that only its owner can read: what any client could use as it is.
+    Empty where more belongs to a login than such files."""
+    if wish.certificates:
+        return ()
+    plain = []
+    for name in wish.files:
+        path = Path(name).expanduser()
+        try:
+            with path.open("rb") as source:
+                data = source.read(MAX_FILE_BYTES)
+                private = _PRIVATE in data and not os.fstat(source.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+            if private and _opened(data, "")[0] is not None:
+                plain.append(str(path))
+        except (OSError, asyncssh.KeyImportError):
+            continue  # who logs in with all there is says what is the matter with it
+    return tuple(plain)
+
+
 def _in_order(
     files: Sequence[_File],
     agent: asyncssh.SSHAgentClient | None,

@@ -64,11 +64,12 @@ class Answer(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Open:
-    """Connect to this source. `home` is the data folder."""
+    """Connect to this source. `home` is the data folder; `near` says that the way is short."""
 
     spec: SourceSpec
     home: str
     folders: tuple[bytes, ...]
+    near: bool = False
 
 
 @dataclass(frozen=True)

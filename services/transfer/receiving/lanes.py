@@ -121,7 +121,8 @@ class Lanes:
         async def opened() -> AsyncIterator[Lane]:
             limit = share.rate(number)
             window = window_bytes if limit is None else windows.window_for_limit(self.pool.round_trip_seconds, limit)
-            async with receivers.receiver(self.spec, window, self.folders) as receiver:
+            near = limit is None and self.pool.round_trip_seconds < windows.NEAR_SECONDS
+            async with receivers.receiver(self.spec, window, self.folders, near=near) as receiver:
                 yield _There(receiver, self.selection, share, number)
 
         return opened

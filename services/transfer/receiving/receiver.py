@@ -31,11 +31,14 @@ _logger = logging.getLogger(__name__)
 class Receiver:
     """One process with one connection. Does one pull at a time."""
 
-    def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, label: str) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, order: Open
+    ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
-        self._label = label
+        self._label = order.spec.label
+        self.near = order.near
         self.round_trip_seconds = 0.0
         self.idle_since = time.monotonic()
         self._opened = False
@@ -53,7 +56,7 @@ class Receiver:
             ours.close()
             raise MediasyncError(Reason.INTERNAL, f"a receiver process cannot be started: {error}") from error
         writer.write(frames.order(Order.OPEN, order))
-        return cls(process, reader, writer, order.spec.label)
+        return cls(process, reader, writer, order)
 
     @property
     def pid(self) -> int:

@@ -135,7 +135,7 @@ async def _serve(worker: _Worker, order: Open) -> None:
     async def window() -> int:
         return await worker.window
 
-    source = open_source(order.spec, home=Path(order.home), window=window, folders=order.folders)
+    source = open_source(order.spec, home=Path(order.home), window=window, folders=order.folders, near=order.near)
     connection = await _connected(worker, source)
     while True:
         pull = await worker.pulls.get()

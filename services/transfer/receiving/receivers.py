@@ -51,10 +51,13 @@ class Receivers:
         self._look_after()
 
     @asynccontextmanager
-    async def receiver(self, spec: SourceSpec, window_bytes: int, folders: Sequence[bytes] = ()) -> AsyncIterator[Receiver]:
+    async def receiver(
+        self, spec: SourceSpec, window_bytes: int, folders: Sequence[bytes] = (), *, near: bool = False
+    ) -> AsyncIterator[Receiver]:
         """A connected receiver, for one use. If the block raises, whatever it raises, the process is killed: it may be in the middle
-        of anything. Raises MediasyncError."""
-        receiver = await self._taken(spec, folders)
+        of anything. `near` says that the way is short and nothing limits the rate, so that the window need not be kept to. Raises
+        MediasyncError."""
+        receiver = await self._taken(spec, folders, near)
         if not self._busy:
             self._busy_since = time.monotonic()
         self._busy.add(receiver)
@@ -72,18 +75,18 @@ class Receivers:
             else:
                 await receiver.kill()
 
-    async def _taken(self, spec: SourceSpec, folders: Sequence[bytes]) -> Receiver:
+    async def _taken(self, spec: SourceSpec, folders: Sequence[bytes], near: bool) -> Receiver:
         idle = self._idle.get(spec, [])
-        while idle:
-            receiver = idle.pop()
+        for receiver in [one for one in idle if near or not one.near]:
+            idle.remove(receiver)
             if receiver.alive:
                 return receiver
             await receiver.kill()
         starting = self._starting.get(spec, [])
-        return await (starting.pop() if starting else self._start(spec, folders))
+        return await (starting.pop() if starting else self._start(spec, folders, near))
 
-    async def _start(self, spec: SourceSpec, folders: Sequence[bytes]) -> Receiver:
-        return await Receiver.start(Open(spec, str(self._home), tuple(folders)))
+    async def _start(self, spec: SourceSpec, folders: Sequence[bytes], near: bool = False) -> Receiver:
+        return await Receiver.start(Open(spec, str(self._home), tuple(folders), near))
 
     def _look_after(self) -> None:
         if self._reaper is None or self._reaper.done():

@@ -19,6 +19,9 @@ _ROOM_TO_GROW = 1.5
 _TELLING_BYTES = 64 << 20
 _TELLING_SECONDS = 2.0
 
+NEAR_SECONDS = 0.005
+"""Round trips below this leave nothing to gain by a window: a client with a fixed one of 2 MiB fills 400 MB/s."""
+
 ASSUMED_BYTES_PER_SECOND = 125e6
 """A line of 1 Gbit/s: what is reckoned with until a pull has measured the line."""
 
