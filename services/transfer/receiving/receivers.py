@@ -77,7 +77,7 @@ class Receivers:
 
     async def _taken(self, spec: SourceSpec, folders: Sequence[bytes], near: bool) -> Receiver:
         idle = self._idle.get(spec, [])
-        for receiver in [one for one in idle if near or not one.near]:
+        for receiver in [one for one in reversed(idle) if near or not one.near]:
             idle.remove(receiver)
             if receiver.alive:
                 return receiver
