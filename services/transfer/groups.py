@@ -10,13 +10,16 @@ from mediasync.errors import MediasyncError
 
 @contextmanager
 def first_error() -> Iterator[None]:
-    """Around a TaskGroup: raises, in place of an exception group, the MediasyncError in it, else the OSError, else the group itself."""
+    """Around a TaskGroup: raises, in place of an exception group, the MediasyncError in it, else the OSError, else the only error there
+    is, else the group itself."""
     try:
         yield
     except BaseExceptionGroup as group:
         for kind in (MediasyncError, OSError):
             if (leaf := _leaf(group, kind)) is not None:
                 raise leaf from None
+        if len(group.exceptions) == 1 and not isinstance(group.exceptions[0], BaseExceptionGroup):
+            raise group.exceptions[0] from None
         raise
 
 
