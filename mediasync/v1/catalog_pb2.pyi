@@ -183,3 +183,61 @@ class CatalogGetResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CatalogGetResponse: _TypeAlias = CatalogGetResponse  # noqa: Y015
+
+@_typing.final
+class CatalogExportRequest(_message.Message):
+    """Asks for every file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    LIBRARY_ROOT_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """Only what comes after this position; 0 for everything."""
+    library_root: _builtins.str
+    """Only files of this library; empty for all."""
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+        library_root: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "library_root", b"library_root"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CatalogExportRequest: _TypeAlias = CatalogExportRequest  # noqa: Y015
+
+@_typing.final
+class CatalogExportResponse(_message.Message):
+    """Some of the files: at most 4 MiB, or a single one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """The position of the last one."""
+    last: _builtins.bool
+    """There are no more: an export that ends without it was cut off."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogFile]:
+        """Complete."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[Global___CatalogFile] | None = ...,
+        position: _builtins.int = ...,
+        last: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "last", b"last", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CatalogExportResponse: _TypeAlias = CatalogExportResponse  # noqa: Y015

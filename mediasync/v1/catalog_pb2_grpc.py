@@ -45,6 +45,11 @@ class CatalogStub:
                 request_serializer=mediasync_dot_v1_dot_catalog__pb2.CatalogGetRequest.SerializeToString,
                 response_deserializer=mediasync_dot_v1_dot_catalog__pb2.CatalogGetResponse.FromString,
                 _registered_method=True)
+        self.Export = channel.unary_stream(
+                '/mediasync.v1.Catalog/Export',
+                request_serializer=mediasync_dot_v1_dot_catalog__pb2.CatalogExportRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_catalog__pb2.CatalogExportResponse.FromString,
+                _registered_method=True)
 
 
 class CatalogServicer:
@@ -65,6 +70,13 @@ class CatalogServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Export(self, request, context):
+        """Every file, complete, in the order in which the catalog first heard of them. Harmless to repeat from a position.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CatalogServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_CatalogServicer_to_server(servicer, server):
                     servicer.Get,
                     request_deserializer=mediasync_dot_v1_dot_catalog__pb2.CatalogGetRequest.FromString,
                     response_serializer=mediasync_dot_v1_dot_catalog__pb2.CatalogGetResponse.SerializeToString,
+            ),
+            'Export': grpc.unary_stream_rpc_method_handler(
+                    servicer.Export,
+                    request_deserializer=mediasync_dot_v1_dot_catalog__pb2.CatalogExportRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_catalog__pb2.CatalogExportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class Catalog:
             '/mediasync.v1.Catalog/Get',
             mediasync_dot_v1_dot_catalog__pb2.CatalogGetRequest.SerializeToString,
             mediasync_dot_v1_dot_catalog__pb2.CatalogGetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mediasync.v1.Catalog/Export',
+            mediasync_dot_v1_dot_catalog__pb2.CatalogExportRequest.SerializeToString,
+            mediasync_dot_v1_dot_catalog__pb2.CatalogExportResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class CatalogStub:
     """Files, newest in the library first."""
     Get: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CatalogGetRequest, _catalog_pb2.CatalogGetResponse]
     """One file. NOT_FOUND, reason FILE_NOT_FOUND."""
+    Export: _grpc.UnaryStreamMultiCallable[_catalog_pb2.CatalogExportRequest, _catalog_pb2.CatalogExportResponse]
+    """Every file, complete, in the order in which the catalog first heard of them. Harmless to repeat from a position."""
 
 @_typing.type_check_only
 class CatalogAsyncStub(CatalogStub):
@@ -47,6 +49,8 @@ class CatalogAsyncStub(CatalogStub):
     """Files, newest in the library first."""
     Get: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CatalogGetRequest, _catalog_pb2.CatalogGetResponse]  # type: ignore[assignment]
     """One file. NOT_FOUND, reason FILE_NOT_FOUND."""
+    Export: _aio.UnaryStreamMultiCallable[_catalog_pb2.CatalogExportRequest, _catalog_pb2.CatalogExportResponse]  # type: ignore[assignment]
+    """Every file, complete, in the order in which the catalog first heard of them. Harmless to repeat from a position."""
 
 class CatalogServicer(metaclass=_abc_1.ABCMeta):
     """The built-in catalog, read-only: it is filled through MediaIngest like any other subscriber's database."""
@@ -66,5 +70,13 @@ class CatalogServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.CatalogGetResponse, _abc.Awaitable[_catalog_pb2.CatalogGetResponse]]:
         """One file. NOT_FOUND, reason FILE_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def Export(
+        self,
+        request: _catalog_pb2.CatalogExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_catalog_pb2.CatalogExportResponse], _abc.AsyncIterator[_catalog_pb2.CatalogExportResponse]]:
+        """Every file, complete, in the order in which the catalog first heard of them. Harmless to repeat from a position."""
 
 def add_CatalogServicer_to_server(servicer: CatalogServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,45 +22,108 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from mediasync.v1 import media_ingest_pb2 as mediasync_dot_v1_dot_media__ingest__pb2
+from mediasync.v1 import types_pb2 as mediasync_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mediasync/v1/events.proto\x12\x0cmediasync.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmediasync/v1/media_ingest.proto\";\n\x14\x45ventsPublishRequest\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.mediasync.v1.Event\"*\n\x15\x45ventsPublishResponse\x12\x11\n\tsequences\x18\x01 \x03(\x03\">\n\x14WaitDeliveredRequest\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"\'\n\x15WaitDeliveredResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x03\"\xe0\x01\n\x0cSubscription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12&\n\x05types\x18\x03 \x03(\x0e\x32\x17.mediasync.v1.EventType\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\x03\x12\x0b\n\x03lag\x18\x06 \x01(\x03\x12\x12\n\nlast_error\x18\x07 \x01(\t\x12\x35\n\x11last_success_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x66ixed\x18\t \x01(\x08\"v\n\x16\x41\x64\x64SubscriptionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\x0csubscription\x18\x02 \x01(\x0b\x32\x1a.mediasync.v1.Subscription\x12\x16\n\x0e\x66rom_beginning\x18\x03 \x01(\x08\"K\n\x17\x41\x64\x64SubscriptionResponse\x12\x30\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1a.mediasync.v1.Subscription\"=\n\x19RemoveSubscriptionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x1c\n\x1aRemoveSubscriptionResponse\"A\n\x18ListSubscriptionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"g\n\x19ListSubscriptionsResponse\x12\x31\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x1a.mediasync.v1.Subscription\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x92\x01\n\nDeadLetter\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\"\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x13.mediasync.v1.Event\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\"U\n\x16ListDeadLettersRequest\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"b\n\x17ListDeadLettersResponse\x12.\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x18.mediasync.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xc5\x04\n\x06\x45vents\x12R\n\x07Publish\x12\".mediasync.v1.EventsPublishRequest\x1a#.mediasync.v1.EventsPublishResponse\x12X\n\rWaitDelivered\x12\".mediasync.v1.WaitDeliveredRequest\x1a#.mediasync.v1.WaitDeliveredResponse\x12^\n\x0f\x41\x64\x64Subscription\x12$.mediasync.v1.AddSubscriptionRequest\x1a%.mediasync.v1.AddSubscriptionResponse\x12g\n\x12RemoveSubscription\x12\'.mediasync.v1.RemoveSubscriptionRequest\x1a(.mediasync.v1.RemoveSubscriptionResponse\x12\x64\n\x11ListSubscriptions\x12&.mediasync.v1.ListSubscriptionsRequest\x1a\'.mediasync.v1.ListSubscriptionsResponse\x12^\n\x0fListDeadLetters\x12$.mediasync.v1.ListDeadLettersRequest\x1a%.mediasync.v1.ListDeadLettersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mediasync/v1/events.proto\x12\x0cmediasync.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmediasync/v1/media_ingest.proto\x1a\x18mediasync/v1/types.proto\";\n\x14\x45ventsPublishRequest\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.mediasync.v1.Event\"*\n\x15\x45ventsPublishResponse\x12\x11\n\tsequences\x18\x01 \x03(\x03\">\n\x14WaitDeliveredRequest\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"\'\n\x15WaitDeliveredResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x03\"\xd6\x04\n\x0cSubscription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12&\n\x05types\x18\x03 \x03(\x0e\x32\x17.mediasync.v1.EventType\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\x03\x12\x0b\n\x03lag\x18\x06 \x01(\x03\x12\x12\n\nlast_error\x18\x07 \x01(\t\x12\x35\n\x11last_success_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x66ixed\x18\t \x01(\x08\x12)\n\x06\x66ilter\x18\n \x01(\x0b\x32\x19.mediasync.v1.EventFilter\x12\x0c\n\x04pull\x18\x0b \x01(\x08\x12.\n\x05state\x18\x0c \x01(\x0e\x32\x1f.mediasync.v1.SubscriptionState\x12+\n\x08lag_time\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11\x65vents_per_second\x18\x0e \x01(\x01\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x0f \x01(\x03\x12\x0f\n\x07waiting\x18\x10 \x01(\x03\x12\x31\n\rnext_try_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x65vents_lost\x18\x12 \x01(\x03\x12\x13\n\x0btls_ca_file\x18\x13 \x01(\t\x12\x15\n\rtls_cert_file\x18\x14 \x01(\t\x12\x14\n\x0ctls_key_file\x18\x15 \x01(\t\x12\x12\n\ntoken_file\x18\x16 \x01(\t\"\x9f\x01\n\x16\x41\x64\x64SubscriptionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\x0csubscription\x18\x02 \x01(\x0b\x32\x1a.mediasync.v1.Subscription\x12\x16\n\x0e\x66rom_beginning\x18\x03 \x01(\x08\x12\'\n\x05start\x18\x04 \x01(\x0b\x32\x18.mediasync.v1.EventStart\"K\n\x17\x41\x64\x64SubscriptionResponse\x12\x30\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1a.mediasync.v1.Subscription\"=\n\x19RemoveSubscriptionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x1c\n\x1aRemoveSubscriptionResponse\"A\n\x18ListSubscriptionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"g\n\x19ListSubscriptionsResponse\x12\x31\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x1a.mediasync.v1.Subscription\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xea\x01\n\nDeadLetter\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\"\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x13.mediasync.v1.Event\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\x12\x0e\n\x06number\x18\x06 \x01(\x03\x12\x0e\n\x06\x61nswer\x18\x07 \x01(\t\x12\x36\n\x12\x66irst_attempt_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x16ListDeadLettersRequest\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"b\n\x17ListDeadLettersResponse\x12.\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x18.mediasync.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x0b\x45ventFilter\x12&\n\x05types\x18\x01 \x03(\x0e\x32\x17.mediasync.v1.EventType\x12\x0f\n\x07sources\x18\x02 \x03(\t\x12\r\n\x05paths\x18\x03 \x03(\t\"\xbf\x01\n\nEventStart\x12+\n\tbeginning\x18\x01 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\x12\n\x08sequence\x18\x02 \x01(\x03H\x00\x12+\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12*\n\x08snapshot\x18\x04 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\x0e\n\x04last\x18\x05 \x01(\x03H\x00\x42\x07\n\x05start\"\x9e\x01\n\x16\x45ventsSubscribeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05start\x18\x02 \x01(\x0b\x32\x18.mediasync.v1.EventStart\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.mediasync.v1.EventFilter\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\"\x8b\x01\n\x17\x45ventsSubscribeResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.mediasync.v1.Event\x12*\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.mediasync.v1.Heartbeat\x12\r\n\x05token\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\"z\n\x10\x45ventsAckRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x08sequence\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05token\x18\x04 \x01(\tH\x00\x12+\n\x08rejected\x18\x03 \x03(\x0b\x32\x19.mediasync.v1.EventResultB\x06\n\x04upto\"0\n\x11\x45ventsAckResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x03\x12\x0b\n\x03lag\x18\x02 \x01(\x03\"&\n\x16GetSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"K\n\x17GetSubscriptionResponse\x12\x30\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1a.mediasync.v1.Subscription\"<\n\x18PauseSubscriptionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"M\n\x19PauseSubscriptionResponse\x12\x30\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1a.mediasync.v1.Subscription\"=\n\x19ResumeSubscriptionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"N\n\x1aResumeSubscriptionResponse\x12\x30\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1a.mediasync.v1.Subscription\"w\n\rReplayRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x05start\x18\x03 \x01(\x0b\x32\x18.mediasync.v1.EventStartH\x00\x12\x11\n\x07sync_id\x18\x04 \x01(\tH\x00\x42\x06\n\x04what\"R\n\x0eReplayResponse\x12\x30\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1a.mediasync.v1.Subscription\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x03\"&\n\x14GetDeadLetterRequest\x12\x0e\n\x06number\x18\x01 \x01(\x03\"F\n\x15GetDeadLetterResponse\x12-\n\x0b\x64\x65\x61\x64_letter\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.DeadLetter\"T\n\x17RetryDeadLettersRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\x12\x0f\n\x07numbers\x18\x03 \x03(\x03\"0\n\x18RetryDeadLettersResponse\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x01(\x03\"S\n\x16\x44ropDeadLettersRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\x12\x0f\n\x07numbers\x18\x03 \x03(\x03\"/\n\x17\x44ropDeadLettersResponse\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x01(\x03\"O\n\x19VerifySubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06repair\x18\x02 \x01(\x08\x12\x14\n\x0clibrary_root\x18\x03 \x01(\t\"\xae\x01\n\x1aVerifySubscriptionResponse\x12\x30\n\x08progress\x18\x01 \x01(\x0b\x32\x1c.mediasync.v1.VerifyProgressH\x00\x12+\n\x07lacking\x18\x02 \x01(\x0b\x32\x18.mediasync.v1.FileRecordH\x00\x12(\n\x04\x64one\x18\x03 \x01(\x0b\x32\x18.mediasync.v1.VerifyDoneH\x00\x42\x07\n\x05\x65vent\"<\n\x0eVerifyProgress\x12\x13\n\x0b\x66iles_asked\x18\x01 \x01(\x03\x12\x15\n\rfiles_lacking\x18\x02 \x01(\x03\"L\n\nVerifyDone\x12\x13\n\x0b\x66iles_asked\x18\x01 \x01(\x03\x12\x15\n\rfiles_lacking\x18\x02 \x01(\x03\x12\x12\n\nfiles_sent\x18\x03 \x01(\x03\"=\n\x13WaitAcceptedRequest\x12\x15\n\rsubscriptions\x18\x01 \x03(\t\x12\x0f\n\x07sync_id\x18\x02 \x01(\t\"G\n\x14WaitAcceptedResponse\x12/\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x18.mediasync.v1.Acceptance\"\x86\x01\n\nAcceptance\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x10\n\x08rejected\x18\x02 \x01(\x03\x12\x0c\n\x04left\x18\x03 \x01(\x03\x12\x12\n\nlast_error\x18\x04 \x01(\t\x12.\n\x05state\x18\x05 \x01(\x0e\x32\x1f.mediasync.v1.SubscriptionState\"\x0f\n\rGetLogRequest\"r\n\x0eGetLogResponse\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12/\n\x0boldest_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xa1\x02\n\x11SubscriptionState\x12\"\n\x1eSUBSCRIPTION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19SUBSCRIPTION_STATE_ACTIVE\x10\x01\x12\x1d\n\x19SUBSCRIPTION_STATE_PAUSED\x10\x02\x12\x1f\n\x1bSUBSCRIPTION_STATE_RETRYING\x10\x03\x12\"\n\x1eSUBSCRIPTION_STATE_UNREACHABLE\x10\x04\x12%\n!SUBSCRIPTION_STATE_TOO_FAR_BEHIND\x10\x05\x12!\n\x1dSUBSCRIPTION_STATE_REBUILDING\x10\x06\x12\x1b\n\x17SUBSCRIPTION_STATE_IDLE\x10\x07\x32\x81\r\n\x06\x45vents\x12R\n\x07Publish\x12\".mediasync.v1.EventsPublishRequest\x1a#.mediasync.v1.EventsPublishResponse\x12X\n\rWaitDelivered\x12\".mediasync.v1.WaitDeliveredRequest\x1a#.mediasync.v1.WaitDeliveredResponse\x12^\n\x0f\x41\x64\x64Subscription\x12$.mediasync.v1.AddSubscriptionRequest\x1a%.mediasync.v1.AddSubscriptionResponse\x12g\n\x12RemoveSubscription\x12\'.mediasync.v1.RemoveSubscriptionRequest\x1a(.mediasync.v1.RemoveSubscriptionResponse\x12\x64\n\x11ListSubscriptions\x12&.mediasync.v1.ListSubscriptionsRequest\x1a\'.mediasync.v1.ListSubscriptionsResponse\x12^\n\x0fListDeadLetters\x12$.mediasync.v1.ListDeadLettersRequest\x1a%.mediasync.v1.ListDeadLettersResponse\x12Z\n\tSubscribe\x12$.mediasync.v1.EventsSubscribeRequest\x1a%.mediasync.v1.EventsSubscribeResponse0\x01\x12\x46\n\x03\x41\x63k\x12\x1e.mediasync.v1.EventsAckRequest\x1a\x1f.mediasync.v1.EventsAckResponse\x12^\n\x0fGetSubscription\x12$.mediasync.v1.GetSubscriptionRequest\x1a%.mediasync.v1.GetSubscriptionResponse\x12\x64\n\x11PauseSubscription\x12&.mediasync.v1.PauseSubscriptionRequest\x1a\'.mediasync.v1.PauseSubscriptionResponse\x12g\n\x12ResumeSubscription\x12\'.mediasync.v1.ResumeSubscriptionRequest\x1a(.mediasync.v1.ResumeSubscriptionResponse\x12\x43\n\x06Replay\x12\x1b.mediasync.v1.ReplayRequest\x1a\x1c.mediasync.v1.ReplayResponse\x12X\n\rGetDeadLetter\x12\".mediasync.v1.GetDeadLetterRequest\x1a#.mediasync.v1.GetDeadLetterResponse\x12\x61\n\x10RetryDeadLetters\x12%.mediasync.v1.RetryDeadLettersRequest\x1a&.mediasync.v1.RetryDeadLettersResponse\x12^\n\x0f\x44ropDeadLetters\x12$.mediasync.v1.DropDeadLettersRequest\x1a%.mediasync.v1.DropDeadLettersResponse\x12i\n\x12VerifySubscription\x12\'.mediasync.v1.VerifySubscriptionRequest\x1a(.mediasync.v1.VerifySubscriptionResponse0\x01\x12U\n\x0cWaitAccepted\x12!.mediasync.v1.WaitAcceptedRequest\x1a\".mediasync.v1.WaitAcceptedResponse\x12\x43\n\x06GetLog\x12\x1b.mediasync.v1.GetLogRequest\x1a\x1c.mediasync.v1.GetLogResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mediasync.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTSPUBLISHREQUEST']._serialized_start=109
-  _globals['_EVENTSPUBLISHREQUEST']._serialized_end=168
-  _globals['_EVENTSPUBLISHRESPONSE']._serialized_start=170
-  _globals['_EVENTSPUBLISHRESPONSE']._serialized_end=212
-  _globals['_WAITDELIVEREDREQUEST']._serialized_start=214
-  _globals['_WAITDELIVEREDREQUEST']._serialized_end=276
-  _globals['_WAITDELIVEREDRESPONSE']._serialized_start=278
-  _globals['_WAITDELIVEREDRESPONSE']._serialized_end=317
-  _globals['_SUBSCRIPTION']._serialized_start=320
-  _globals['_SUBSCRIPTION']._serialized_end=544
-  _globals['_ADDSUBSCRIPTIONREQUEST']._serialized_start=546
-  _globals['_ADDSUBSCRIPTIONREQUEST']._serialized_end=664
-  _globals['_ADDSUBSCRIPTIONRESPONSE']._serialized_start=666
-  _globals['_ADDSUBSCRIPTIONRESPONSE']._serialized_end=741
-  _globals['_REMOVESUBSCRIPTIONREQUEST']._serialized_start=743
-  _globals['_REMOVESUBSCRIPTIONREQUEST']._serialized_end=804
-  _globals['_REMOVESUBSCRIPTIONRESPONSE']._serialized_start=806
-  _globals['_REMOVESUBSCRIPTIONRESPONSE']._serialized_end=834
-  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_start=836
-  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_end=901
-  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_start=903
-  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_end=1006
-  _globals['_DEADLETTER']._serialized_start=1009
-  _globals['_DEADLETTER']._serialized_end=1155
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1157
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1242
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1244
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1342
-  _globals['_EVENTS']._serialized_start=1345
-  _globals['_EVENTS']._serialized_end=1926
+  _globals['_SUBSCRIPTIONSTATE']._serialized_start=4486
+  _globals['_SUBSCRIPTIONSTATE']._serialized_end=4775
+  _globals['_EVENTSPUBLISHREQUEST']._serialized_start=196
+  _globals['_EVENTSPUBLISHREQUEST']._serialized_end=255
+  _globals['_EVENTSPUBLISHRESPONSE']._serialized_start=257
+  _globals['_EVENTSPUBLISHRESPONSE']._serialized_end=299
+  _globals['_WAITDELIVEREDREQUEST']._serialized_start=301
+  _globals['_WAITDELIVEREDREQUEST']._serialized_end=363
+  _globals['_WAITDELIVEREDRESPONSE']._serialized_start=365
+  _globals['_WAITDELIVEREDRESPONSE']._serialized_end=404
+  _globals['_SUBSCRIPTION']._serialized_start=407
+  _globals['_SUBSCRIPTION']._serialized_end=1005
+  _globals['_ADDSUBSCRIPTIONREQUEST']._serialized_start=1008
+  _globals['_ADDSUBSCRIPTIONREQUEST']._serialized_end=1167
+  _globals['_ADDSUBSCRIPTIONRESPONSE']._serialized_start=1169
+  _globals['_ADDSUBSCRIPTIONRESPONSE']._serialized_end=1244
+  _globals['_REMOVESUBSCRIPTIONREQUEST']._serialized_start=1246
+  _globals['_REMOVESUBSCRIPTIONREQUEST']._serialized_end=1307
+  _globals['_REMOVESUBSCRIPTIONRESPONSE']._serialized_start=1309
+  _globals['_REMOVESUBSCRIPTIONRESPONSE']._serialized_end=1337
+  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_start=1339
+  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_end=1404
+  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_start=1406
+  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_end=1509
+  _globals['_DEADLETTER']._serialized_start=1512
+  _globals['_DEADLETTER']._serialized_end=1746
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1748
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1833
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1835
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1933
+  _globals['_EVENTFILTER']._serialized_start=1935
+  _globals['_EVENTFILTER']._serialized_end=2020
+  _globals['_EVENTSTART']._serialized_start=2023
+  _globals['_EVENTSTART']._serialized_end=2214
+  _globals['_EVENTSSUBSCRIBEREQUEST']._serialized_start=2217
+  _globals['_EVENTSSUBSCRIBEREQUEST']._serialized_end=2375
+  _globals['_EVENTSSUBSCRIBERESPONSE']._serialized_start=2378
+  _globals['_EVENTSSUBSCRIBERESPONSE']._serialized_end=2517
+  _globals['_EVENTSACKREQUEST']._serialized_start=2519
+  _globals['_EVENTSACKREQUEST']._serialized_end=2641
+  _globals['_EVENTSACKRESPONSE']._serialized_start=2643
+  _globals['_EVENTSACKRESPONSE']._serialized_end=2691
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_start=2693
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_end=2731
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_start=2733
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_end=2808
+  _globals['_PAUSESUBSCRIPTIONREQUEST']._serialized_start=2810
+  _globals['_PAUSESUBSCRIPTIONREQUEST']._serialized_end=2870
+  _globals['_PAUSESUBSCRIPTIONRESPONSE']._serialized_start=2872
+  _globals['_PAUSESUBSCRIPTIONRESPONSE']._serialized_end=2949
+  _globals['_RESUMESUBSCRIPTIONREQUEST']._serialized_start=2951
+  _globals['_RESUMESUBSCRIPTIONREQUEST']._serialized_end=3012
+  _globals['_RESUMESUBSCRIPTIONRESPONSE']._serialized_start=3014
+  _globals['_RESUMESUBSCRIPTIONRESPONSE']._serialized_end=3092
+  _globals['_REPLAYREQUEST']._serialized_start=3094
+  _globals['_REPLAYREQUEST']._serialized_end=3213
+  _globals['_REPLAYRESPONSE']._serialized_start=3215
+  _globals['_REPLAYRESPONSE']._serialized_end=3297
+  _globals['_GETDEADLETTERREQUEST']._serialized_start=3299
+  _globals['_GETDEADLETTERREQUEST']._serialized_end=3337
+  _globals['_GETDEADLETTERRESPONSE']._serialized_start=3339
+  _globals['_GETDEADLETTERRESPONSE']._serialized_end=3409
+  _globals['_RETRYDEADLETTERSREQUEST']._serialized_start=3411
+  _globals['_RETRYDEADLETTERSREQUEST']._serialized_end=3495
+  _globals['_RETRYDEADLETTERSRESPONSE']._serialized_start=3497
+  _globals['_RETRYDEADLETTERSRESPONSE']._serialized_end=3545
+  _globals['_DROPDEADLETTERSREQUEST']._serialized_start=3547
+  _globals['_DROPDEADLETTERSREQUEST']._serialized_end=3630
+  _globals['_DROPDEADLETTERSRESPONSE']._serialized_start=3632
+  _globals['_DROPDEADLETTERSRESPONSE']._serialized_end=3679
+  _globals['_VERIFYSUBSCRIPTIONREQUEST']._serialized_start=3681
+  _globals['_VERIFYSUBSCRIPTIONREQUEST']._serialized_end=3760
+  _globals['_VERIFYSUBSCRIPTIONRESPONSE']._serialized_start=3763
+  _globals['_VERIFYSUBSCRIPTIONRESPONSE']._serialized_end=3937
+  _globals['_VERIFYPROGRESS']._serialized_start=3939
+  _globals['_VERIFYPROGRESS']._serialized_end=3999
+  _globals['_VERIFYDONE']._serialized_start=4001
+  _globals['_VERIFYDONE']._serialized_end=4077
+  _globals['_WAITACCEPTEDREQUEST']._serialized_start=4079
+  _globals['_WAITACCEPTEDREQUEST']._serialized_end=4140
+  _globals['_WAITACCEPTEDRESPONSE']._serialized_start=4142
+  _globals['_WAITACCEPTEDRESPONSE']._serialized_end=4213
+  _globals['_ACCEPTANCE']._serialized_start=4216
+  _globals['_ACCEPTANCE']._serialized_end=4350
+  _globals['_GETLOGREQUEST']._serialized_start=4352
+  _globals['_GETLOGREQUEST']._serialized_end=4367
+  _globals['_GETLOGRESPONSE']._serialized_start=4369
+  _globals['_GETLOGRESPONSE']._serialized_end=4483
+  _globals['_EVENTS']._serialized_start=4778
+  _globals['_EVENTS']._serialized_end=6443
 # @@protoc_insertion_point(module_scope)

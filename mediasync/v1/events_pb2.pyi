@@ -5,10 +5,14 @@ The event log and who follows it."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from mediasync.v1 import media_ingest_pb2 as _media_ingest_pb2
+from mediasync.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +23,50 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SubscriptionState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SubscriptionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubscriptionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUBSCRIPTION_STATE_UNSPECIFIED: _SubscriptionState.ValueType  # 0
+    """Not said."""
+    SUBSCRIPTION_STATE_ACTIVE: _SubscriptionState.ValueType  # 1
+    """It takes events, or has all."""
+    SUBSCRIPTION_STATE_PAUSED: _SubscriptionState.ValueType  # 2
+    """Somebody holds it."""
+    SUBSCRIPTION_STATE_RETRYING: _SubscriptionState.ValueType  # 3
+    """It is there and fails; events come again."""
+    SUBSCRIPTION_STATE_UNREACHABLE: _SubscriptionState.ValueType  # 4
+    """Nobody is there; it is probed."""
+    SUBSCRIPTION_STATE_TOO_FAR_BEHIND: _SubscriptionState.ValueType  # 5
+    """Events that it needs are no longer kept: it is told nothing until it is replayed, best from a snapshot."""
+    SUBSCRIPTION_STATE_REBUILDING: _SubscriptionState.ValueType  # 6
+    """It is being filled from a snapshot or a replay."""
+    SUBSCRIPTION_STATE_IDLE: _SubscriptionState.ValueType  # 7
+    """A pull cursor that nobody reads at the moment."""
+
+class SubscriptionState(_SubscriptionState, metaclass=_SubscriptionStateEnumTypeWrapper):
+    """What a subscription is doing."""
+
+SUBSCRIPTION_STATE_UNSPECIFIED: SubscriptionState.ValueType  # 0
+"""Not said."""
+SUBSCRIPTION_STATE_ACTIVE: SubscriptionState.ValueType  # 1
+"""It takes events, or has all."""
+SUBSCRIPTION_STATE_PAUSED: SubscriptionState.ValueType  # 2
+"""Somebody holds it."""
+SUBSCRIPTION_STATE_RETRYING: SubscriptionState.ValueType  # 3
+"""It is there and fails; events come again."""
+SUBSCRIPTION_STATE_UNREACHABLE: SubscriptionState.ValueType  # 4
+"""Nobody is there; it is probed."""
+SUBSCRIPTION_STATE_TOO_FAR_BEHIND: SubscriptionState.ValueType  # 5
+"""Events that it needs are no longer kept: it is told nothing until it is replayed, best from a snapshot."""
+SUBSCRIPTION_STATE_REBUILDING: SubscriptionState.ValueType  # 6
+"""It is being filled from a snapshot or a replay."""
+SUBSCRIPTION_STATE_IDLE: SubscriptionState.ValueType  # 7
+"""A pull cursor that nobody reads at the moment."""
+Global___SubscriptionState: _TypeAlias = SubscriptionState  # noqa: Y015
 
 @_typing.final
 class EventsPublishRequest(_message.Message):
@@ -131,6 +179,19 @@ class Subscription(_message.Message):
     LAST_ERROR_FIELD_NUMBER: _builtins.int
     LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
     FIXED_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PULL_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LAG_TIME_FIELD_NUMBER: _builtins.int
+    EVENTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
+    EVENTS_LOST_FIELD_NUMBER: _builtins.int
+    TLS_CA_FILE_FIELD_NUMBER: _builtins.int
+    TLS_CERT_FILE_FIELD_NUMBER: _builtins.int
+    TLS_KEY_FILE_FIELD_NUMBER: _builtins.int
+    TOKEN_FILE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 64 of `a-z A-Z 0-9 . _ -`."""
     address: _builtins.str
@@ -145,6 +206,26 @@ class Subscription(_message.Message):
     """The last failure, for people; empty when the last call went well."""
     fixed: _builtins.bool
     """It stands in the configuration or is built in, and cannot be removed by a call."""
+    pull: _builtins.bool
+    """`address` is empty: its reader comes to us."""
+    state: Global___SubscriptionState.ValueType
+    """What it is doing."""
+    events_per_second: _builtins.float
+    """Events dealt with, over the last minute."""
+    dead_letters: _builtins.int
+    """Events that it rejected and nobody has dropped."""
+    waiting: _builtins.int
+    """Events that come again later."""
+    events_lost: _builtins.int
+    """Events that it missed because they were no longer kept."""
+    tls_ca_file: _builtins.str
+    """Certificates of the authority that its own is held against; a file on the services' machine. Needed off loopback."""
+    tls_cert_file: _builtins.str
+    """Our certificate, where it asks for one."""
+    tls_key_file: _builtins.str
+    """The key of that."""
+    token_file: _builtins.str
+    """A file with the token that it is sent as `authorization: Bearer`."""
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_media_ingest_pb2.EventType.ValueType]:
         """Types it wants; empty for all."""
@@ -152,6 +233,18 @@ class Subscription(_message.Message):
     @_builtins.property
     def last_success_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last reached."""
+
+    @_builtins.property
+    def filter(self) -> Global___EventFilter:
+        """Which events it wants; its types are those of `types`. A request may set either, and both only if they agree."""
+
+    @_builtins.property
+    def lag_time(self) -> _duration_pb2.Duration:
+        """Age of the oldest event that it has not dealt with."""
+
+    @_builtins.property
+    def next_try_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is tried again; absent while nothing waits for that."""
 
     def __init__(
         self,
@@ -165,10 +258,23 @@ class Subscription(_message.Message):
         last_error: _builtins.str = ...,
         last_success_time: _timestamp_pb2.Timestamp | None = ...,
         fixed: _builtins.bool = ...,
+        filter: Global___EventFilter | None = ...,
+        pull: _builtins.bool = ...,
+        state: Global___SubscriptionState.ValueType = ...,
+        lag_time: _duration_pb2.Duration | None = ...,
+        events_per_second: _builtins.float = ...,
+        dead_letters: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        next_try_time: _timestamp_pb2.Timestamp | None = ...,
+        events_lost: _builtins.int = ...,
+        tls_ca_file: _builtins.str = ...,
+        tls_cert_file: _builtins.str = ...,
+        tls_key_file: _builtins.str = ...,
+        token_file: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "lag_time", b"lag_time", "last_success_time", b"last_success_time", "next_try_time", b"next_try_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "batch_size", b"batch_size", "cursor", b"cursor", "fixed", b"fixed", "lag", b"lag", "last_error", b"last_error", "last_success_time", b"last_success_time", "name", b"name", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "batch_size", b"batch_size", "cursor", b"cursor", "dead_letters", b"dead_letters", "events_lost", b"events_lost", "events_per_second", b"events_per_second", "filter", b"filter", "fixed", b"fixed", "lag", b"lag", "lag_time", b"lag_time", "last_error", b"last_error", "last_success_time", b"last_success_time", "name", b"name", "next_try_time", b"next_try_time", "pull", b"pull", "state", b"state", "tls_ca_file", b"tls_ca_file", "tls_cert_file", b"tls_cert_file", "tls_key_file", b"tls_key_file", "token_file", b"token_file", "types", b"types", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -183,6 +289,7 @@ class AddSubscriptionRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SUBSCRIPTION_FIELD_NUMBER: _builtins.int
     FROM_BEGINNING_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Drawn by the client, at most 128 characters."""
     from_beginning: _builtins.bool
@@ -191,16 +298,21 @@ class AddSubscriptionRequest(_message.Message):
     def subscription(self) -> Global___Subscription:
         """Name, address, types and batch size; the rest is ignored."""
 
+    @_builtins.property
+    def start(self) -> Global___EventStart:
+        """Where to start; comes before `from_beginning`."""
+
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         subscription: Global___Subscription | None = ...,
         from_beginning: _builtins.bool = ...,
+        start: Global___EventStart | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start", "subscription", b"subscription"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_beginning", b"from_beginning", "request_id", b"request_id", "subscription", b"subscription"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_beginning", b"from_beginning", "request_id", b"request_id", "start", b"start", "subscription", b"subscription"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -338,12 +450,19 @@ class DeadLetter(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    FIRST_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
     subscription: _builtins.str
     """Whose."""
     reason: _builtins.str
     """What the subscriber said."""
     attempts: _builtins.int
     """Calls made for it."""
+    number: _builtins.int
+    """Names it."""
+    answer: _builtins.str
+    """Status or verdict of the last attempt, such as `REJECTED` or `INTERNAL`."""
     @_builtins.property
     def event(self) -> _media_ingest_pb2.Event:
         """The event."""
@@ -351,6 +470,10 @@ class DeadLetter(_message.Message):
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was given up."""
+
+    @_builtins.property
+    def first_attempt_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was offered first."""
 
     def __init__(
         self,
@@ -360,10 +483,13 @@ class DeadLetter(_message.Message):
         reason: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         attempts: _builtins.int = ...,
+        number: _builtins.int = ...,
+        answer: _builtins.str = ...,
+        first_attempt_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "first_attempt_time", b"first_attempt_time", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "event", b"event", "reason", b"reason", "subscription", b"subscription", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "attempts", b"attempts", "event", b"event", "first_attempt_time", b"first_attempt_time", "number", b"number", "reason", b"reason", "subscription", b"subscription", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -426,3 +552,862 @@ class ListDeadLettersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListDeadLettersResponse: _TypeAlias = ListDeadLettersResponse  # noqa: Y015
+
+@_typing.final
+class EventFilter(_message.Message):
+    """Which events. Empty lists let everything through."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPES_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_media_ingest_pb2.EventType.ValueType]:
+        """Types."""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of sources, or their URLs."""
+
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Library paths as in .gitignore, such as `txt2img-images/**`. Events that are about no file pass; of a moved file both paths count."""
+
+    def __init__(
+        self,
+        *,
+        types: _abc.Iterable[_media_ingest_pb2.EventType.ValueType] | None = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths", "sources", b"sources", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventFilter: _TypeAlias = EventFilter  # noqa: Y015
+
+@_typing.final
+class EventStart(_message.Message):
+    """Where to start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGINNING_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """This sequence number."""
+    last: _builtins.int
+    """So many before the next one."""
+    @_builtins.property
+    def beginning(self) -> _empty_pb2.Empty:
+        """The oldest event that is kept."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """The first one that came into the log then or later."""
+
+    @_builtins.property
+    def snapshot(self) -> _empty_pb2.Empty:
+        """The libraries as they are now, as synthetic events, then the next event."""
+
+    def __init__(
+        self,
+        *,
+        beginning: _empty_pb2.Empty | None = ...,
+        sequence: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        snapshot: _empty_pb2.Empty | None = ...,
+        last: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beginning", b"beginning", "last", b"last", "sequence", b"sequence", "since", b"since", "snapshot", b"snapshot", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beginning", b"beginning", "last", b"last", "sequence", b"sequence", "since", b"since", "snapshot", b"snapshot", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["beginning", "sequence", "since", "snapshot", "last"]  # noqa: Y015
+    _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
+
+Global___EventStart: _TypeAlias = EventStart  # noqa: Y015
+
+@_typing.final
+class EventsSubscribeRequest(_message.Message):
+    """Asks for events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """A cursor's name, made if there is none; empty for no cursor."""
+    follow: _builtins.bool
+    """Wait for more; otherwise it ends at the log's end."""
+    batch_size: _builtins.int
+    """Events in one message at most; 0 for 50, at most 1,000."""
+    @_builtins.property
+    def start(self) -> Global___EventStart:
+        """Where to start, without a cursor or with a new one."""
+
+    @_builtins.property
+    def filter(self) -> Global___EventFilter:
+        """Which events, without a cursor or with a new one; else the cursor's own count."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        start: Global___EventStart | None = ...,
+        filter: Global___EventFilter | None = ...,
+        follow: _builtins.bool = ...,
+        batch_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "filter", b"filter", "follow", b"follow", "name", b"name", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventsSubscribeRequest: _TypeAlias = EventsSubscribeRequest  # noqa: Y015
+
+@_typing.final
+class EventsSubscribeResponse(_message.Message):
+    """Some events, or a sign of life."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """Everything up to here was sent or is not wanted; for Ack. Opaque."""
+    sequence: _builtins.int
+    """The same as a sequence number; 0 while a replay or a snapshot is sent."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_media_ingest_pb2.Event]:
+        """In log order; empty in a heartbeat, and where only unwanted ones were passed."""
+
+    @_builtins.property
+    def heartbeat(self) -> _types_pb2.Heartbeat:
+        """Sent every 10 s when idle."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_media_ingest_pb2.Event] | None = ...,
+        heartbeat: _types_pb2.Heartbeat | None = ...,
+        token: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "heartbeat", b"heartbeat", "sequence", b"sequence", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventsSubscribeResponse: _TypeAlias = EventsSubscribeResponse  # noqa: Y015
+
+@_typing.final
+class EventsAckRequest(_message.Message):
+    """Moves a cursor."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The cursor."""
+    sequence: _builtins.int
+    """A sequence number."""
+    token: _builtins.str
+    """What came with the events."""
+    @_builtins.property
+    def rejected(self) -> _containers.RepeatedCompositeFieldContainer[_media_ingest_pb2.EventResult]:
+        """Events of this stream that will never be taken: they go to the dead letters."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        token: _builtins.str = ...,
+        rejected: _abc.Iterable[_media_ingest_pb2.EventResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "token", b"token", "upto", b"upto"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "rejected", b"rejected", "sequence", b"sequence", "token", b"token", "upto", b"upto"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_upto: _TypeAlias = _typing.Literal["sequence", "token"]  # noqa: Y015
+    _WhichOneofArgType_upto: _TypeAlias = _typing.Literal["upto", b"upto"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_upto) -> _WhichOneofReturnType_upto | None: ...
+
+Global___EventsAckRequest: _TypeAlias = EventsAckRequest  # noqa: Y015
+
+@_typing.final
+class EventsAckResponse(_message.Message):
+    """The cursor is there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURSOR_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.int
+    """Everything up to and including it was dealt with."""
+    lag: _builtins.int
+    """Events behind the log's end."""
+    def __init__(
+        self,
+        *,
+        cursor: _builtins.int = ...,
+        lag: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "lag", b"lag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventsAckResponse: _TypeAlias = EventsAckResponse  # noqa: Y015
+
+@_typing.final
+class GetSubscriptionRequest(_message.Message):
+    """Asks for a subscription."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSubscriptionRequest: _TypeAlias = GetSubscriptionRequest  # noqa: Y015
+
+@_typing.final
+class GetSubscriptionResponse(_message.Message):
+    """A subscription."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def subscription(self) -> Global___Subscription:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        subscription: Global___Subscription | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSubscriptionResponse: _TypeAlias = GetSubscriptionResponse  # noqa: Y015
+
+@_typing.final
+class PauseSubscriptionRequest(_message.Message):
+    """Holds a subscription."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Drawn by the client, at most 128 characters."""
+    name: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseSubscriptionRequest: _TypeAlias = PauseSubscriptionRequest  # noqa: Y015
+
+@_typing.final
+class PauseSubscriptionResponse(_message.Message):
+    """The subscription."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def subscription(self) -> Global___Subscription:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        subscription: Global___Subscription | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseSubscriptionResponse: _TypeAlias = PauseSubscriptionResponse  # noqa: Y015
+
+@_typing.final
+class ResumeSubscriptionRequest(_message.Message):
+    """Lets a subscription go on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Drawn by the client, at most 128 characters."""
+    name: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeSubscriptionRequest: _TypeAlias = ResumeSubscriptionRequest  # noqa: Y015
+
+@_typing.final
+class ResumeSubscriptionResponse(_message.Message):
+    """The subscription."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def subscription(self) -> Global___Subscription:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        subscription: Global___Subscription | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeSubscriptionResponse: _TypeAlias = ResumeSubscriptionResponse  # noqa: Y015
+
+@_typing.final
+class ReplayRequest(_message.Message):
+    """Sends events again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    SYNC_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Drawn by the client, at most 128 characters."""
+    name: _builtins.str
+    """Its name."""
+    sync_id: _builtins.str
+    """Everything of this sync, and what came of the same files since."""
+    @_builtins.property
+    def start(self) -> Global___EventStart:
+        """Everything from there on."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        start: Global___EventStart | None = ...,
+        sync_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start", "sync_id", b"sync_id", "what", b"what"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "start", b"start", "sync_id", b"sync_id", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["start", "sync_id"]  # noqa: Y015
+    _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
+
+Global___ReplayRequest: _TypeAlias = ReplayRequest  # noqa: Y015
+
+@_typing.final
+class ReplayResponse(_message.Message):
+    """It has begun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    events: _builtins.int
+    """How many are to come; -1 where that is not known."""
+    @_builtins.property
+    def subscription(self) -> Global___Subscription:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        subscription: Global___Subscription | None = ...,
+        events: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "subscription", b"subscription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayResponse: _TypeAlias = ReplayResponse  # noqa: Y015
+
+@_typing.final
+class GetDeadLetterRequest(_message.Message):
+    """Asks for a dead letter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Its number."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDeadLetterRequest: _TypeAlias = GetDeadLetterRequest  # noqa: Y015
+
+@_typing.final
+class GetDeadLetterResponse(_message.Message):
+    """A dead letter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEAD_LETTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def dead_letter(self) -> Global___DeadLetter:
+        """Complete."""
+
+    def __init__(
+        self,
+        *,
+        dead_letter: Global___DeadLetter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dead_letter", b"dead_letter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letter", b"dead_letter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDeadLetterResponse: _TypeAlias = GetDeadLetterResponse  # noqa: Y015
+
+@_typing.final
+class RetryDeadLettersRequest(_message.Message):
+    """Offers dead letters again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Drawn by the client, at most 128 characters."""
+    subscription: _builtins.str
+    """Whose."""
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which; empty for all of that subscription."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        subscription: _builtins.str = ...,
+        numbers: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["numbers", b"numbers", "request_id", b"request_id", "subscription", b"subscription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryDeadLettersRequest: _TypeAlias = RetryDeadLettersRequest  # noqa: Y015
+
+@_typing.final
+class RetryDeadLettersResponse(_message.Message):
+    """They are on their way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    dead_letters: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        dead_letters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letters", b"dead_letters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryDeadLettersResponse: _TypeAlias = RetryDeadLettersResponse  # noqa: Y015
+
+@_typing.final
+class DropDeadLettersRequest(_message.Message):
+    """Forgets dead letters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Drawn by the client, at most 128 characters."""
+    subscription: _builtins.str
+    """Whose."""
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which; empty for all of that subscription."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        subscription: _builtins.str = ...,
+        numbers: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["numbers", b"numbers", "request_id", b"request_id", "subscription", b"subscription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropDeadLettersRequest: _TypeAlias = DropDeadLettersRequest  # noqa: Y015
+
+@_typing.final
+class DropDeadLettersResponse(_message.Message):
+    """They are forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    dead_letters: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        dead_letters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letters", b"dead_letters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropDeadLettersResponse: _TypeAlias = DropDeadLettersResponse  # noqa: Y015
+
+@_typing.final
+class VerifySubscriptionRequest(_message.Message):
+    """Asks a subscriber about every file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REPAIR_FIELD_NUMBER: _builtins.int
+    LIBRARY_ROOT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    repair: _builtins.bool
+    """Send what it lacks."""
+    library_root: _builtins.str
+    """Only this library; empty for all."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        repair: _builtins.bool = ...,
+        library_root: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["library_root", b"library_root", "name", b"name", "repair", b"repair"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifySubscriptionRequest: _TypeAlias = VerifySubscriptionRequest  # noqa: Y015
+
+@_typing.final
+class VerifySubscriptionResponse(_message.Message):
+    """What came of it so far."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    LACKING_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___VerifyProgress:
+        """How far it is."""
+
+    @_builtins.property
+    def lacking(self) -> _media_ingest_pb2.FileRecord:
+        """A file that the subscriber lacks."""
+
+    @_builtins.property
+    def done(self) -> Global___VerifyDone:
+        """It has ended."""
+
+    def __init__(
+        self,
+        *,
+        progress: Global___VerifyProgress | None = ...,
+        lacking: _media_ingest_pb2.FileRecord | None = ...,
+        done: Global___VerifyDone | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "lacking", b"lacking", "progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "lacking", b"lacking", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "lacking", "done"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___VerifySubscriptionResponse: _TypeAlias = VerifySubscriptionResponse  # noqa: Y015
+
+@_typing.final
+class VerifyProgress(_message.Message):
+    """How far a verify is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_ASKED_FIELD_NUMBER: _builtins.int
+    FILES_LACKING_FIELD_NUMBER: _builtins.int
+    files_asked: _builtins.int
+    """Files asked about."""
+    files_lacking: _builtins.int
+    """Of these, files that are lacking."""
+    def __init__(
+        self,
+        *,
+        files_asked: _builtins.int = ...,
+        files_lacking: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files_asked", b"files_asked", "files_lacking", b"files_lacking"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyProgress: _TypeAlias = VerifyProgress  # noqa: Y015
+
+@_typing.final
+class VerifyDone(_message.Message):
+    """What a verify came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_ASKED_FIELD_NUMBER: _builtins.int
+    FILES_LACKING_FIELD_NUMBER: _builtins.int
+    FILES_SENT_FIELD_NUMBER: _builtins.int
+    files_asked: _builtins.int
+    """Files asked about."""
+    files_lacking: _builtins.int
+    """Of these, files that were lacking."""
+    files_sent: _builtins.int
+    """Files that are on their way to it."""
+    def __init__(
+        self,
+        *,
+        files_asked: _builtins.int = ...,
+        files_lacking: _builtins.int = ...,
+        files_sent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files_asked", b"files_asked", "files_lacking", b"files_lacking", "files_sent", b"files_sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyDone: _TypeAlias = VerifyDone  # noqa: Y015
+
+@_typing.final
+class WaitAcceptedRequest(_message.Message):
+    """Waits for subscriptions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
+    SYNC_ID_FIELD_NUMBER: _builtins.int
+    sync_id: _builtins.str
+    """The run whose events count."""
+    @_builtins.property
+    def subscriptions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which."""
+
+    def __init__(
+        self,
+        *,
+        subscriptions: _abc.Iterable[_builtins.str] | None = ...,
+        sync_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subscriptions", b"subscriptions", "sync_id", b"sync_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitAcceptedRequest: _TypeAlias = WaitAcceptedRequest  # noqa: Y015
+
+@_typing.final
+class WaitAcceptedResponse(_message.Message):
+    """How they stand; answered a second before the deadline at the latest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def subscriptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Acceptance]:
+        """In the request's order."""
+
+    def __init__(
+        self,
+        *,
+        subscriptions: _abc.Iterable[Global___Acceptance] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subscriptions", b"subscriptions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitAcceptedResponse: _TypeAlias = WaitAcceptedResponse  # noqa: Y015
+
+@_typing.final
+class Acceptance(_message.Message):
+    """What a subscription made of a run's events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    subscription: _builtins.str
+    """Which."""
+    rejected: _builtins.int
+    """Events that are dead letters."""
+    left: _builtins.int
+    """Events that it has not dealt with."""
+    last_error: _builtins.str
+    """The last failure, for people."""
+    state: Global___SubscriptionState.ValueType
+    """What it is doing; unspecified where there is no such subscription."""
+    def __init__(
+        self,
+        *,
+        subscription: _builtins.str = ...,
+        rejected: _builtins.int = ...,
+        left: _builtins.int = ...,
+        last_error: _builtins.str = ...,
+        state: Global___SubscriptionState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_error", b"last_error", "left", b"left", "rejected", b"rejected", "state", b"state", "subscription", b"subscription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Acceptance: _TypeAlias = Acceptance  # noqa: Y015
+
+@_typing.final
+class GetLogRequest(_message.Message):
+    """Asks what the log holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogRequest: _TypeAlias = GetLogRequest  # noqa: Y015
+
+@_typing.final
+class GetLogResponse(_message.Message):
+    """What the log holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    OLDEST_TIME_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    """The oldest sequence number that is kept."""
+    last: _builtins.int
+    """The newest."""
+    size_bytes: _builtins.int
+    """Bytes of events."""
+    @_builtins.property
+    def oldest_time(self) -> _timestamp_pb2.Timestamp:
+        """When the oldest one came."""
+
+    def __init__(
+        self,
+        *,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        oldest_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_time", b"oldest_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last", "oldest_time", b"oldest_time", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogResponse: _TypeAlias = GetLogResponse  # noqa: Y015

@@ -65,6 +65,66 @@ class EventsStub:
                 request_serializer=mediasync_dot_v1_dot_events__pb2.ListDeadLettersRequest.SerializeToString,
                 response_deserializer=mediasync_dot_v1_dot_events__pb2.ListDeadLettersResponse.FromString,
                 _registered_method=True)
+        self.Subscribe = channel.unary_stream(
+                '/mediasync.v1.Events/Subscribe',
+                request_serializer=mediasync_dot_v1_dot_events__pb2.EventsSubscribeRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_events__pb2.EventsSubscribeResponse.FromString,
+                _registered_method=True)
+        self.Ack = channel.unary_unary(
+                '/mediasync.v1.Events/Ack',
+                request_serializer=mediasync_dot_v1_dot_events__pb2.EventsAckRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_events__pb2.EventsAckResponse.FromString,
+                _registered_method=True)
+        self.GetSubscription = channel.unary_unary(
+                '/mediasync.v1.Events/GetSubscription',
+                request_serializer=mediasync_dot_v1_dot_events__pb2.GetSubscriptionRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_events__pb2.GetSubscriptionResponse.FromString,
+                _registered_method=True)
+        self.PauseSubscription = channel.unary_unary(
+                '/mediasync.v1.Events/PauseSubscription',
+                request_serializer=mediasync_dot_v1_dot_events__pb2.PauseSubscriptionRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_events__pb2.PauseSubscriptionResponse.FromString,
+                _registered_method=True)
+        self.ResumeSubscription = channel.unary_unary(
+                '/mediasync.v1.Events/ResumeSubscription',
+                request_serializer=mediasync_dot_v1_dot_events__pb2.ResumeSubscriptionRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_events__pb2.ResumeSubscriptionResponse.FromString,
+                _registered_method=True)
+        self.Replay = channel.unary_unary(
+                '/mediasync.v1.Events/Replay',
+                request_serializer=mediasync_dot_v1_dot_events__pb2.ReplayRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_events__pb2.ReplayResponse.FromString,
+                _registered_method=True)
+        self.GetDeadLetter = channel.unary_unary(
+                '/mediasync.v1.Events/GetDeadLetter',
+                request_serializer=mediasync_dot_v1_dot_events__pb2.GetDeadLetterRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_events__pb2.GetDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.RetryDeadLetters = channel.unary_unary(
+                '/mediasync.v1.Events/RetryDeadLetters',
+                request_serializer=mediasync_dot_v1_dot_events__pb2.RetryDeadLettersRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_events__pb2.RetryDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.DropDeadLetters = channel.unary_unary(
+                '/mediasync.v1.Events/DropDeadLetters',
+                request_serializer=mediasync_dot_v1_dot_events__pb2.DropDeadLettersRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_events__pb2.DropDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.VerifySubscription = channel.unary_stream(
+                '/mediasync.v1.Events/VerifySubscription',
+                request_serializer=mediasync_dot_v1_dot_events__pb2.VerifySubscriptionRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_events__pb2.VerifySubscriptionResponse.FromString,
+                _registered_method=True)
+        self.WaitAccepted = channel.unary_unary(
+                '/mediasync.v1.Events/WaitAccepted',
+                request_serializer=mediasync_dot_v1_dot_events__pb2.WaitAcceptedRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_events__pb2.WaitAcceptedResponse.FromString,
+                _registered_method=True)
+        self.GetLog = channel.unary_unary(
+                '/mediasync.v1.Events/GetLog',
+                request_serializer=mediasync_dot_v1_dot_events__pb2.GetLogRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_events__pb2.GetLogResponse.FromString,
+                _registered_method=True)
 
 
 class EventsServicer:
@@ -113,6 +173,91 @@ class EventsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Subscribe(self, request, context):
+        """Streams events, from a sequence number or from a named cursor. Flow control is the call's own. SUBSCRIBER_TOO_FAR_BEHIND (OUT_OF_RANGE)
+        when the first one wanted is no longer kept. A second call on the same cursor ends the first one with ABORTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Ack(self, request, context):
+        """Moves a named cursor: everything up to a sequence number is dealt with. Never moves back; that is what Replay is for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSubscription(self, request, context):
+        """One subscription. NOT_FOUND, reason SUBSCRIPTION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseSubscription(self, request, context):
+        """Holds a subscription, across restarts. Harmless when it is held.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeSubscription(self, request, context):
+        """Lets a held subscription go on, and one whose circuit is open try at once. Harmless for any other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Replay(self, request, context):
+        """Sends again: from a place, of a sync, or the library as it is (snapshot). FAILED_PRECONDITION, reason SUBSCRIPTION_BUSY, while one is under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDeadLetter(self, request, context):
+        """One dead letter. NOT_FOUND, reason DEAD_LETTER_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryDeadLetters(self, request, context):
+        """Offers dead letters again, each with what the log has of the same file since.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropDeadLetters(self, request, context):
+        """Forgets dead letters.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifySubscription(self, request, context):
+        """Asks a subscriber about every file of the libraries, and with `repair` sends what it lacks. Progress, then lacking files, then one done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaitAccepted(self, request, context):
+        """Waits until subscriptions have dealt with every event of a sync that is in the log, or the call's deadline passes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLog(self, request, context):
+        """What the log holds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EventsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +290,66 @@ def add_EventsServicer_to_server(servicer, server):
                     servicer.ListDeadLetters,
                     request_deserializer=mediasync_dot_v1_dot_events__pb2.ListDeadLettersRequest.FromString,
                     response_serializer=mediasync_dot_v1_dot_events__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'Subscribe': grpc.unary_stream_rpc_method_handler(
+                    servicer.Subscribe,
+                    request_deserializer=mediasync_dot_v1_dot_events__pb2.EventsSubscribeRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_events__pb2.EventsSubscribeResponse.SerializeToString,
+            ),
+            'Ack': grpc.unary_unary_rpc_method_handler(
+                    servicer.Ack,
+                    request_deserializer=mediasync_dot_v1_dot_events__pb2.EventsAckRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_events__pb2.EventsAckResponse.SerializeToString,
+            ),
+            'GetSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSubscription,
+                    request_deserializer=mediasync_dot_v1_dot_events__pb2.GetSubscriptionRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_events__pb2.GetSubscriptionResponse.SerializeToString,
+            ),
+            'PauseSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseSubscription,
+                    request_deserializer=mediasync_dot_v1_dot_events__pb2.PauseSubscriptionRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_events__pb2.PauseSubscriptionResponse.SerializeToString,
+            ),
+            'ResumeSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeSubscription,
+                    request_deserializer=mediasync_dot_v1_dot_events__pb2.ResumeSubscriptionRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_events__pb2.ResumeSubscriptionResponse.SerializeToString,
+            ),
+            'Replay': grpc.unary_unary_rpc_method_handler(
+                    servicer.Replay,
+                    request_deserializer=mediasync_dot_v1_dot_events__pb2.ReplayRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_events__pb2.ReplayResponse.SerializeToString,
+            ),
+            'GetDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDeadLetter,
+                    request_deserializer=mediasync_dot_v1_dot_events__pb2.GetDeadLetterRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_events__pb2.GetDeadLetterResponse.SerializeToString,
+            ),
+            'RetryDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDeadLetters,
+                    request_deserializer=mediasync_dot_v1_dot_events__pb2.RetryDeadLettersRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_events__pb2.RetryDeadLettersResponse.SerializeToString,
+            ),
+            'DropDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropDeadLetters,
+                    request_deserializer=mediasync_dot_v1_dot_events__pb2.DropDeadLettersRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_events__pb2.DropDeadLettersResponse.SerializeToString,
+            ),
+            'VerifySubscription': grpc.unary_stream_rpc_method_handler(
+                    servicer.VerifySubscription,
+                    request_deserializer=mediasync_dot_v1_dot_events__pb2.VerifySubscriptionRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_events__pb2.VerifySubscriptionResponse.SerializeToString,
+            ),
+            'WaitAccepted': grpc.unary_unary_rpc_method_handler(
+                    servicer.WaitAccepted,
+                    request_deserializer=mediasync_dot_v1_dot_events__pb2.WaitAcceptedRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_events__pb2.WaitAcceptedResponse.SerializeToString,
+            ),
+            'GetLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLog,
+                    request_deserializer=mediasync_dot_v1_dot_events__pb2.GetLogRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_events__pb2.GetLogResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +515,330 @@ class Events:
             '/mediasync.v1.Events/ListDeadLetters',
             mediasync_dot_v1_dot_events__pb2.ListDeadLettersRequest.SerializeToString,
             mediasync_dot_v1_dot_events__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Subscribe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mediasync.v1.Events/Subscribe',
+            mediasync_dot_v1_dot_events__pb2.EventsSubscribeRequest.SerializeToString,
+            mediasync_dot_v1_dot_events__pb2.EventsSubscribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Ack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Events/Ack',
+            mediasync_dot_v1_dot_events__pb2.EventsAckRequest.SerializeToString,
+            mediasync_dot_v1_dot_events__pb2.EventsAckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Events/GetSubscription',
+            mediasync_dot_v1_dot_events__pb2.GetSubscriptionRequest.SerializeToString,
+            mediasync_dot_v1_dot_events__pb2.GetSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Events/PauseSubscription',
+            mediasync_dot_v1_dot_events__pb2.PauseSubscriptionRequest.SerializeToString,
+            mediasync_dot_v1_dot_events__pb2.PauseSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Events/ResumeSubscription',
+            mediasync_dot_v1_dot_events__pb2.ResumeSubscriptionRequest.SerializeToString,
+            mediasync_dot_v1_dot_events__pb2.ResumeSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Replay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Events/Replay',
+            mediasync_dot_v1_dot_events__pb2.ReplayRequest.SerializeToString,
+            mediasync_dot_v1_dot_events__pb2.ReplayResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Events/GetDeadLetter',
+            mediasync_dot_v1_dot_events__pb2.GetDeadLetterRequest.SerializeToString,
+            mediasync_dot_v1_dot_events__pb2.GetDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Events/RetryDeadLetters',
+            mediasync_dot_v1_dot_events__pb2.RetryDeadLettersRequest.SerializeToString,
+            mediasync_dot_v1_dot_events__pb2.RetryDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Events/DropDeadLetters',
+            mediasync_dot_v1_dot_events__pb2.DropDeadLettersRequest.SerializeToString,
+            mediasync_dot_v1_dot_events__pb2.DropDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifySubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mediasync.v1.Events/VerifySubscription',
+            mediasync_dot_v1_dot_events__pb2.VerifySubscriptionRequest.SerializeToString,
+            mediasync_dot_v1_dot_events__pb2.VerifySubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaitAccepted(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Events/WaitAccepted',
+            mediasync_dot_v1_dot_events__pb2.WaitAcceptedRequest.SerializeToString,
+            mediasync_dot_v1_dot_events__pb2.WaitAcceptedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Events/GetLog',
+            mediasync_dot_v1_dot_events__pb2.GetLogRequest.SerializeToString,
+            mediasync_dot_v1_dot_events__pb2.GetLogResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,32 @@ class EventsStub:
     """All subscriptions and how far they are."""
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_events_pb2.ListDeadLettersRequest, _events_pb2.ListDeadLettersResponse]
     """Events that a subscriber rejected, newest first."""
+    Subscribe: _grpc.UnaryStreamMultiCallable[_events_pb2.EventsSubscribeRequest, _events_pb2.EventsSubscribeResponse]
+    """Streams events, from a sequence number or from a named cursor. Flow control is the call's own. SUBSCRIBER_TOO_FAR_BEHIND (OUT_OF_RANGE)
+    when the first one wanted is no longer kept. A second call on the same cursor ends the first one with ABORTED.
+    """
+    Ack: _grpc.UnaryUnaryMultiCallable[_events_pb2.EventsAckRequest, _events_pb2.EventsAckResponse]
+    """Moves a named cursor: everything up to a sequence number is dealt with. Never moves back; that is what Replay is for."""
+    GetSubscription: _grpc.UnaryUnaryMultiCallable[_events_pb2.GetSubscriptionRequest, _events_pb2.GetSubscriptionResponse]
+    """One subscription. NOT_FOUND, reason SUBSCRIPTION_NOT_FOUND."""
+    PauseSubscription: _grpc.UnaryUnaryMultiCallable[_events_pb2.PauseSubscriptionRequest, _events_pb2.PauseSubscriptionResponse]
+    """Holds a subscription, across restarts. Harmless when it is held."""
+    ResumeSubscription: _grpc.UnaryUnaryMultiCallable[_events_pb2.ResumeSubscriptionRequest, _events_pb2.ResumeSubscriptionResponse]
+    """Lets a held subscription go on, and one whose circuit is open try at once. Harmless for any other."""
+    Replay: _grpc.UnaryUnaryMultiCallable[_events_pb2.ReplayRequest, _events_pb2.ReplayResponse]
+    """Sends again: from a place, of a sync, or the library as it is (snapshot). FAILED_PRECONDITION, reason SUBSCRIPTION_BUSY, while one is under way."""
+    GetDeadLetter: _grpc.UnaryUnaryMultiCallable[_events_pb2.GetDeadLetterRequest, _events_pb2.GetDeadLetterResponse]
+    """One dead letter. NOT_FOUND, reason DEAD_LETTER_NOT_FOUND."""
+    RetryDeadLetters: _grpc.UnaryUnaryMultiCallable[_events_pb2.RetryDeadLettersRequest, _events_pb2.RetryDeadLettersResponse]
+    """Offers dead letters again, each with what the log has of the same file since."""
+    DropDeadLetters: _grpc.UnaryUnaryMultiCallable[_events_pb2.DropDeadLettersRequest, _events_pb2.DropDeadLettersResponse]
+    """Forgets dead letters."""
+    VerifySubscription: _grpc.UnaryStreamMultiCallable[_events_pb2.VerifySubscriptionRequest, _events_pb2.VerifySubscriptionResponse]
+    """Asks a subscriber about every file of the libraries, and with `repair` sends what it lacks. Progress, then lacking files, then one done."""
+    WaitAccepted: _grpc.UnaryUnaryMultiCallable[_events_pb2.WaitAcceptedRequest, _events_pb2.WaitAcceptedResponse]
+    """Waits until subscriptions have dealt with every event of a sync that is in the log, or the call's deadline passes."""
+    GetLog: _grpc.UnaryUnaryMultiCallable[_events_pb2.GetLogRequest, _events_pb2.GetLogResponse]
+    """What the log holds."""
 
 @_typing.type_check_only
 class EventsAsyncStub(EventsStub):
@@ -63,6 +89,32 @@ class EventsAsyncStub(EventsStub):
     """All subscriptions and how far they are."""
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_events_pb2.ListDeadLettersRequest, _events_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
     """Events that a subscriber rejected, newest first."""
+    Subscribe: _aio.UnaryStreamMultiCallable[_events_pb2.EventsSubscribeRequest, _events_pb2.EventsSubscribeResponse]  # type: ignore[assignment]
+    """Streams events, from a sequence number or from a named cursor. Flow control is the call's own. SUBSCRIBER_TOO_FAR_BEHIND (OUT_OF_RANGE)
+    when the first one wanted is no longer kept. A second call on the same cursor ends the first one with ABORTED.
+    """
+    Ack: _aio.UnaryUnaryMultiCallable[_events_pb2.EventsAckRequest, _events_pb2.EventsAckResponse]  # type: ignore[assignment]
+    """Moves a named cursor: everything up to a sequence number is dealt with. Never moves back; that is what Replay is for."""
+    GetSubscription: _aio.UnaryUnaryMultiCallable[_events_pb2.GetSubscriptionRequest, _events_pb2.GetSubscriptionResponse]  # type: ignore[assignment]
+    """One subscription. NOT_FOUND, reason SUBSCRIPTION_NOT_FOUND."""
+    PauseSubscription: _aio.UnaryUnaryMultiCallable[_events_pb2.PauseSubscriptionRequest, _events_pb2.PauseSubscriptionResponse]  # type: ignore[assignment]
+    """Holds a subscription, across restarts. Harmless when it is held."""
+    ResumeSubscription: _aio.UnaryUnaryMultiCallable[_events_pb2.ResumeSubscriptionRequest, _events_pb2.ResumeSubscriptionResponse]  # type: ignore[assignment]
+    """Lets a held subscription go on, and one whose circuit is open try at once. Harmless for any other."""
+    Replay: _aio.UnaryUnaryMultiCallable[_events_pb2.ReplayRequest, _events_pb2.ReplayResponse]  # type: ignore[assignment]
+    """Sends again: from a place, of a sync, or the library as it is (snapshot). FAILED_PRECONDITION, reason SUBSCRIPTION_BUSY, while one is under way."""
+    GetDeadLetter: _aio.UnaryUnaryMultiCallable[_events_pb2.GetDeadLetterRequest, _events_pb2.GetDeadLetterResponse]  # type: ignore[assignment]
+    """One dead letter. NOT_FOUND, reason DEAD_LETTER_NOT_FOUND."""
+    RetryDeadLetters: _aio.UnaryUnaryMultiCallable[_events_pb2.RetryDeadLettersRequest, _events_pb2.RetryDeadLettersResponse]  # type: ignore[assignment]
+    """Offers dead letters again, each with what the log has of the same file since."""
+    DropDeadLetters: _aio.UnaryUnaryMultiCallable[_events_pb2.DropDeadLettersRequest, _events_pb2.DropDeadLettersResponse]  # type: ignore[assignment]
+    """Forgets dead letters."""
+    VerifySubscription: _aio.UnaryStreamMultiCallable[_events_pb2.VerifySubscriptionRequest, _events_pb2.VerifySubscriptionResponse]  # type: ignore[assignment]
+    """Asks a subscriber about every file of the libraries, and with `repair` sends what it lacks. Progress, then lacking files, then one done."""
+    WaitAccepted: _aio.UnaryUnaryMultiCallable[_events_pb2.WaitAcceptedRequest, _events_pb2.WaitAcceptedResponse]  # type: ignore[assignment]
+    """Waits until subscriptions have dealt with every event of a sync that is in the log, or the call's deadline passes."""
+    GetLog: _aio.UnaryUnaryMultiCallable[_events_pb2.GetLogRequest, _events_pb2.GetLogResponse]  # type: ignore[assignment]
+    """What the log holds."""
 
 class EventsServicer(metaclass=_abc_1.ABCMeta):
     """Keeps every event durably and delivers it to every subscription, at least once."""
@@ -114,5 +166,103 @@ class EventsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_events_pb2.ListDeadLettersResponse, _abc.Awaitable[_events_pb2.ListDeadLettersResponse]]:
         """Events that a subscriber rejected, newest first."""
+
+    @_abc_1.abstractmethod
+    def Subscribe(
+        self,
+        request: _events_pb2.EventsSubscribeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_events_pb2.EventsSubscribeResponse], _abc.AsyncIterator[_events_pb2.EventsSubscribeResponse]]:
+        """Streams events, from a sequence number or from a named cursor. Flow control is the call's own. SUBSCRIBER_TOO_FAR_BEHIND (OUT_OF_RANGE)
+        when the first one wanted is no longer kept. A second call on the same cursor ends the first one with ABORTED.
+        """
+
+    @_abc_1.abstractmethod
+    def Ack(
+        self,
+        request: _events_pb2.EventsAckRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_pb2.EventsAckResponse, _abc.Awaitable[_events_pb2.EventsAckResponse]]:
+        """Moves a named cursor: everything up to a sequence number is dealt with. Never moves back; that is what Replay is for."""
+
+    @_abc_1.abstractmethod
+    def GetSubscription(
+        self,
+        request: _events_pb2.GetSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_pb2.GetSubscriptionResponse, _abc.Awaitable[_events_pb2.GetSubscriptionResponse]]:
+        """One subscription. NOT_FOUND, reason SUBSCRIPTION_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def PauseSubscription(
+        self,
+        request: _events_pb2.PauseSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_pb2.PauseSubscriptionResponse, _abc.Awaitable[_events_pb2.PauseSubscriptionResponse]]:
+        """Holds a subscription, across restarts. Harmless when it is held."""
+
+    @_abc_1.abstractmethod
+    def ResumeSubscription(
+        self,
+        request: _events_pb2.ResumeSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_pb2.ResumeSubscriptionResponse, _abc.Awaitable[_events_pb2.ResumeSubscriptionResponse]]:
+        """Lets a held subscription go on, and one whose circuit is open try at once. Harmless for any other."""
+
+    @_abc_1.abstractmethod
+    def Replay(
+        self,
+        request: _events_pb2.ReplayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_pb2.ReplayResponse, _abc.Awaitable[_events_pb2.ReplayResponse]]:
+        """Sends again: from a place, of a sync, or the library as it is (snapshot). FAILED_PRECONDITION, reason SUBSCRIPTION_BUSY, while one is under way."""
+
+    @_abc_1.abstractmethod
+    def GetDeadLetter(
+        self,
+        request: _events_pb2.GetDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_pb2.GetDeadLetterResponse, _abc.Awaitable[_events_pb2.GetDeadLetterResponse]]:
+        """One dead letter. NOT_FOUND, reason DEAD_LETTER_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def RetryDeadLetters(
+        self,
+        request: _events_pb2.RetryDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_pb2.RetryDeadLettersResponse, _abc.Awaitable[_events_pb2.RetryDeadLettersResponse]]:
+        """Offers dead letters again, each with what the log has of the same file since."""
+
+    @_abc_1.abstractmethod
+    def DropDeadLetters(
+        self,
+        request: _events_pb2.DropDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_pb2.DropDeadLettersResponse, _abc.Awaitable[_events_pb2.DropDeadLettersResponse]]:
+        """Forgets dead letters."""
+
+    @_abc_1.abstractmethod
+    def VerifySubscription(
+        self,
+        request: _events_pb2.VerifySubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_events_pb2.VerifySubscriptionResponse], _abc.AsyncIterator[_events_pb2.VerifySubscriptionResponse]]:
+        """Asks a subscriber about every file of the libraries, and with `repair` sends what it lacks. Progress, then lacking files, then one done."""
+
+    @_abc_1.abstractmethod
+    def WaitAccepted(
+        self,
+        request: _events_pb2.WaitAcceptedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_pb2.WaitAcceptedResponse, _abc.Awaitable[_events_pb2.WaitAcceptedResponse]]:
+        """Waits until subscriptions have dealt with every event of a sync that is in the log, or the call's deadline passes."""
+
+    @_abc_1.abstractmethod
+    def GetLog(
+        self,
+        request: _events_pb2.GetLogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_pb2.GetLogResponse, _abc.Awaitable[_events_pb2.GetLogResponse]]:
+        """What the log holds."""
 
 def add_EventsServicer_to_server(servicer: EventsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -37,6 +37,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """A file was deleted at its source; `file` is set."""
     EVENT_TYPE_SYNC_COMPLETE: _EventType.ValueType  # 4
     """A sync has ended; `sync` is set."""
+    EVENT_TYPE_BATCH_SYNCED: _EventType.ValueType  # 5
+    """A folder of a sync has landed; `batch` is set. Comes in OnBatchSynced only, in no order with the events of its files."""
 
 class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
     """What an event tells."""
@@ -51,6 +53,8 @@ EVENT_TYPE_FILE_DELETED: EventType.ValueType  # 3
 """A file was deleted at its source; `file` is set."""
 EVENT_TYPE_SYNC_COMPLETE: EventType.ValueType  # 4
 """A sync has ended; `sync` is set."""
+EVENT_TYPE_BATCH_SYNCED: EventType.ValueType  # 5
+"""A folder of a sync has landed; `batch` is set. Comes in OnBatchSynced only, in no order with the events of its files."""
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 
 class _EventVerdict:
@@ -95,6 +99,8 @@ class Event(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
     SYNC_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    SYNTHETIC_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """The same on every repetition, at most 64 characters."""
     sequence: _builtins.int
@@ -105,6 +111,8 @@ class Event(_message.Message):
     """The run it belongs to."""
     source: _builtins.str
     """Name of the source, or its URL."""
+    synthetic: _builtins.bool
+    """It was made from what the catalog knows, to fill a subscriber again: it is in no log, and its `sequence` is 0."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -117,6 +125,10 @@ class Event(_message.Message):
     def sync(self) -> Global___SyncRecord:
         """A sync."""
 
+    @_builtins.property
+    def batch(self) -> Global___BatchRecord:
+        """A folder's files."""
+
     def __init__(
         self,
         *,
@@ -128,12 +140,14 @@ class Event(_message.Message):
         source: _builtins.str = ...,
         file: Global___FileRecord | None = ...,
         sync: Global___SyncRecord | None = ...,
+        batch: Global___BatchRecord | None = ...,
+        synthetic: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "payload", b"payload", "sync", b"sync", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "file", b"file", "payload", b"payload", "sync", b"sync", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "file", b"file", "payload", b"payload", "sequence", b"sequence", "source", b"source", "sync", b"sync", "sync_id", b"sync_id", "time", b"time", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "event_id", b"event_id", "file", b"file", "payload", b"payload", "sequence", b"sequence", "source", b"source", "sync", b"sync", "sync_id", b"sync_id", "synthetic", b"synthetic", "time", b"time", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["file", "sync"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["file", "sync", "batch"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -159,6 +173,7 @@ class FileRecord(_message.Message):
     XMP_PATH_FIELD_NUMBER: _builtins.int
     THUMBNAIL_PATH_FIELD_NUMBER: _builtins.int
     INVALID_FIELD_NUMBER: _builtins.int
+    MOVED_FROM_FIELD_NUMBER: _builtins.int
     library_root: _builtins.str
     """The library's root on the services' machine."""
     size_bytes: _builtins.int
@@ -203,6 +218,10 @@ class FileRecord(_message.Message):
     def invalid(self) -> _types_pb2.Problem:
         """Why its content is not what its name says; absent when it is fine or was not looked at."""
 
+    @_builtins.property
+    def moved_from(self) -> _types_pb2.FilePath:
+        """It was found again under this name; this is where it was, and there it is no more. Absent unless it moved."""
+
     def __init__(
         self,
         *,
@@ -220,10 +239,11 @@ class FileRecord(_message.Message):
         xmp_path: _types_pb2.FilePath | None = ...,
         thumbnail_path: _types_pb2.FilePath | None = ...,
         invalid: _types_pb2.Problem | None = ...,
+        moved_from: _types_pb2.FilePath | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "invalid", b"invalid", "library_path", b"library_path", "metadata", b"metadata", "modify_time", b"modify_time", "source_path", b"source_path", "thumbnail_path", b"thumbnail_path", "xmp_path", b"xmp_path"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "invalid", b"invalid", "library_path", b"library_path", "metadata", b"metadata", "modify_time", b"modify_time", "moved_from", b"moved_from", "source_path", b"source_path", "thumbnail_path", b"thumbnail_path", "xmp_path", b"xmp_path"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "height", b"height", "incomplete", b"incomplete", "invalid", b"invalid", "library_path", b"library_path", "library_root", b"library_root", "media_type", b"media_type", "metadata", b"metadata", "modify_time", b"modify_time", "size_bytes", b"size_bytes", "source_path", b"source_path", "thumbnail_path", b"thumbnail_path", "width", b"width", "xmp_path", b"xmp_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "height", b"height", "incomplete", b"incomplete", "invalid", b"invalid", "library_path", b"library_path", "library_root", b"library_root", "media_type", b"media_type", "metadata", b"metadata", "modify_time", b"modify_time", "moved_from", b"moved_from", "size_bytes", b"size_bytes", "source_path", b"source_path", "thumbnail_path", b"thumbnail_path", "width", b"width", "xmp_path", b"xmp_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -387,6 +407,42 @@ class SyncRecord(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SyncRecord: _TypeAlias = SyncRecord  # noqa: Y015
+
+@_typing.final
+class BatchRecord(_message.Message):
+    """What one folder of a sync brought."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLDER_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    LIBRARY_ROOT_FIELD_NUMBER: _builtins.int
+    files: _builtins.int
+    """Files that are new in the library."""
+    size_bytes: _builtins.int
+    """Bytes of these."""
+    library_root: _builtins.str
+    """The library they went to."""
+    @_builtins.property
+    def folder(self) -> _types_pb2.FilePath:
+        """The folder, relative to the source's root; empty for all of it."""
+
+    def __init__(
+        self,
+        *,
+        folder: _types_pb2.FilePath | None = ...,
+        files: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        library_root: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "folder", b"folder", "library_root", b"library_root", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRecord: _TypeAlias = BatchRecord  # noqa: Y015
 
 @_typing.final
 class EventResult(_message.Message):
@@ -666,6 +722,9 @@ class VerifyFileExistsRequest(_message.Message):
 
     LIBRARY_PATH_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    LIBRARY_ROOT_FIELD_NUMBER: _builtins.int
+    library_root: _builtins.str
+    """The library's root, where one subscriber follows several; empty for any."""
     @_builtins.property
     def library_path(self) -> _types_pb2.FilePath:
         """Where it is, relative to the library's root."""
@@ -679,10 +738,11 @@ class VerifyFileExistsRequest(_message.Message):
         *,
         library_path: _types_pb2.FilePath | None = ...,
         digest: _types_pb2.Digest | None = ...,
+        library_root: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "library_path", b"library_path"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "library_path", b"library_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "library_path", b"library_path", "library_root", b"library_root"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -709,3 +769,51 @@ class VerifyFileExistsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifyFileExistsResponse: _TypeAlias = VerifyFileExistsResponse  # noqa: Y015
+
+@_typing.final
+class VerifyFilesExistRequest(_message.Message):
+    """Asks whether files are on record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___VerifyFileExistsRequest]:
+        """At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[Global___VerifyFileExistsRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyFilesExistRequest: _TypeAlias = VerifyFilesExistRequest  # noqa: Y015
+
+@_typing.final
+class VerifyFilesExistResponse(_message.Message):
+    """Which files are on record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXISTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def exists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """One for each file, in the request's order. Another count is an error of the subscriber."""
+
+    def __init__(
+        self,
+        *,
+        exists: _abc.Iterable[_builtins.bool] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exists", b"exists"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyFilesExistResponse: _TypeAlias = VerifyFilesExistResponse  # noqa: Y015

@@ -70,6 +70,11 @@ class MediaIngestStub:
                 request_serializer=mediasync_dot_v1_dot_media__ingest__pb2.VerifyFileExistsRequest.SerializeToString,
                 response_deserializer=mediasync_dot_v1_dot_media__ingest__pb2.VerifyFileExistsResponse.FromString,
                 _registered_method=True)
+        self.VerifyFilesExist = channel.unary_unary(
+                '/mediasync.v1.MediaIngest/VerifyFilesExist',
+                request_serializer=mediasync_dot_v1_dot_media__ingest__pb2.VerifyFilesExistRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_media__ingest__pb2.VerifyFilesExistResponse.FromString,
+                _registered_method=True)
 
 
 class MediaIngestServicer:
@@ -123,6 +128,13 @@ class MediaIngestServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyFilesExist(self, request, context):
+        """VerifyFileExists for many at once. UNIMPLEMENTED makes them be asked for one by one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MediaIngestServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -155,6 +167,11 @@ def add_MediaIngestServicer_to_server(servicer, server):
                     servicer.VerifyFileExists,
                     request_deserializer=mediasync_dot_v1_dot_media__ingest__pb2.VerifyFileExistsRequest.FromString,
                     response_serializer=mediasync_dot_v1_dot_media__ingest__pb2.VerifyFileExistsResponse.SerializeToString,
+            ),
+            'VerifyFilesExist': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyFilesExist,
+                    request_deserializer=mediasync_dot_v1_dot_media__ingest__pb2.VerifyFilesExistRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_media__ingest__pb2.VerifyFilesExistResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -325,6 +342,33 @@ class MediaIngest:
             '/mediasync.v1.MediaIngest/VerifyFileExists',
             mediasync_dot_v1_dot_media__ingest__pb2.VerifyFileExistsRequest.SerializeToString,
             mediasync_dot_v1_dot_media__ingest__pb2.VerifyFileExistsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyFilesExist(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.MediaIngest/VerifyFilesExist',
+            mediasync_dot_v1_dot_media__ingest__pb2.VerifyFilesExistRequest.SerializeToString,
+            mediasync_dot_v1_dot_media__ingest__pb2.VerifyFilesExistResponse.FromString,
             options,
             channel_credentials,
             insecure,

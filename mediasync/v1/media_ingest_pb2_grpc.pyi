@@ -51,6 +51,8 @@ class MediaIngestStub:
     """A sync has ended."""
     VerifyFileExists: _grpc.UnaryUnaryMultiCallable[_media_ingest_pb2.VerifyFileExistsRequest, _media_ingest_pb2.VerifyFileExistsResponse]
     """Asked to find what an implementation lacks. Answer from your own records."""
+    VerifyFilesExist: _grpc.UnaryUnaryMultiCallable[_media_ingest_pb2.VerifyFilesExistRequest, _media_ingest_pb2.VerifyFilesExistResponse]
+    """VerifyFileExists for many at once. UNIMPLEMENTED makes them be asked for one by one."""
 
 @_typing.type_check_only
 class MediaIngestAsyncStub(MediaIngestStub):
@@ -75,6 +77,8 @@ class MediaIngestAsyncStub(MediaIngestStub):
     """A sync has ended."""
     VerifyFileExists: _aio.UnaryUnaryMultiCallable[_media_ingest_pb2.VerifyFileExistsRequest, _media_ingest_pb2.VerifyFileExistsResponse]  # type: ignore[assignment]
     """Asked to find what an implementation lacks. Answer from your own records."""
+    VerifyFilesExist: _aio.UnaryUnaryMultiCallable[_media_ingest_pb2.VerifyFilesExistRequest, _media_ingest_pb2.VerifyFilesExistResponse]  # type: ignore[assignment]
+    """VerifyFileExists for many at once. UNIMPLEMENTED makes them be asked for one by one."""
 
 class MediaIngestServicer(metaclass=_abc_1.ABCMeta):
     """The open door: any database, gallery or script that implements it learns of every file in the library.
@@ -132,5 +136,13 @@ class MediaIngestServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_media_ingest_pb2.VerifyFileExistsResponse, _abc.Awaitable[_media_ingest_pb2.VerifyFileExistsResponse]]:
         """Asked to find what an implementation lacks. Answer from your own records."""
+
+    @_abc_1.abstractmethod
+    def VerifyFilesExist(
+        self,
+        request: _media_ingest_pb2.VerifyFilesExistRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_media_ingest_pb2.VerifyFilesExistResponse, _abc.Awaitable[_media_ingest_pb2.VerifyFilesExistResponse]]:
+        """VerifyFileExists for many at once. UNIMPLEMENTED makes them be asked for one by one."""
 
 def add_MediaIngestServicer_to_server(servicer: MediaIngestServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1350,3 +1350,93 @@ class RepairableSource(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RepairableSource: _TypeAlias = RepairableSource  # noqa: Y015
+
+@_typing.final
+class ListIndexRequest(_message.Message):
+    """Asks for a library's index."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIBRARY_PATH_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    library_path: _builtins.str
+    """The library's folder, absolute."""
+    after: _builtins.bytes
+    """Only what comes after this path; empty for everything."""
+    def __init__(
+        self,
+        *,
+        library_path: _builtins.str = ...,
+        after: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "library_path", b"library_path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListIndexRequest: _TypeAlias = ListIndexRequest  # noqa: Y015
+
+@_typing.final
+class ListIndexResponse(_message.Message):
+    """Some of the index."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___IndexedFile]:
+        """At most 1,000, by path."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[Global___IndexedFile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListIndexResponse: _TypeAlias = ListIndexResponse  # noqa: Y015
+
+@_typing.final
+class IndexedFile(_message.Message):
+    """A file of a library's index."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIBRARY_PATH_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    MODIFY_TIME_FIELD_NUMBER: _builtins.int
+    size_bytes: _builtins.int
+    """Its size."""
+    @_builtins.property
+    def library_path(self) -> _types_pb2.FilePath:
+        """Where it is, relative to the library's root."""
+
+    @_builtins.property
+    def digest(self) -> _types_pb2.Digest:
+        """Its hash, as it landed."""
+
+    @_builtins.property
+    def modify_time(self) -> _timestamp_pb2.Timestamp:
+        """Its modification time at the source."""
+
+    def __init__(
+        self,
+        *,
+        library_path: _types_pb2.FilePath | None = ...,
+        size_bytes: _builtins.int = ...,
+        digest: _types_pb2.Digest | None = ...,
+        modify_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "library_path", b"library_path", "modify_time", b"modify_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "library_path", b"library_path", "modify_time", b"modify_time", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndexedFile: _TypeAlias = IndexedFile  # noqa: Y015

@@ -89,6 +89,11 @@ class TransferStub:
                 request_serializer=mediasync_dot_v1_dot_transfer__pb2.LibraryStatsRequest.SerializeToString,
                 response_deserializer=mediasync_dot_v1_dot_transfer__pb2.LibraryStatsResponse.FromString,
                 _registered_method=True)
+        self.ListIndex = channel.unary_stream(
+                '/mediasync.v1.Transfer/ListIndex',
+                request_serializer=mediasync_dot_v1_dot_transfer__pb2.ListIndexRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_transfer__pb2.ListIndexResponse.FromString,
+                _registered_method=True)
         self.PrepareRepair = channel.unary_unary(
                 '/mediasync.v1.Transfer/PrepareRepair',
                 request_serializer=mediasync_dot_v1_dot_transfer__pb2.PrepareRepairRequest.SerializeToString,
@@ -195,6 +200,13 @@ class TransferServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListIndex(self, request, context):
+        """Every file of a library's index that its owner has not removed, by path. Raises LIBRARY_*.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PrepareRepair(self, request, context):
         """Gets the repair of what the last verify found ready: for each source that brought a file which is missing or corrupt now, these files
         are put on record as those that failed in the run `repair_id`, for SyncFolder with `only_failed_of` and `options.restore`.
@@ -277,6 +289,11 @@ def add_TransferServicer_to_server(servicer, server):
                     servicer.LibraryStats,
                     request_deserializer=mediasync_dot_v1_dot_transfer__pb2.LibraryStatsRequest.FromString,
                     response_serializer=mediasync_dot_v1_dot_transfer__pb2.LibraryStatsResponse.SerializeToString,
+            ),
+            'ListIndex': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListIndex,
+                    request_deserializer=mediasync_dot_v1_dot_transfer__pb2.ListIndexRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_transfer__pb2.ListIndexResponse.SerializeToString,
             ),
             'PrepareRepair': grpc.unary_unary_rpc_method_handler(
                     servicer.PrepareRepair,
@@ -574,6 +591,33 @@ class Transfer:
             '/mediasync.v1.Transfer/LibraryStats',
             mediasync_dot_v1_dot_transfer__pb2.LibraryStatsRequest.SerializeToString,
             mediasync_dot_v1_dot_transfer__pb2.LibraryStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mediasync.v1.Transfer/ListIndex',
+            mediasync_dot_v1_dot_transfer__pb2.ListIndexRequest.SerializeToString,
+            mediasync_dot_v1_dot_transfer__pb2.ListIndexResponse.FromString,
             options,
             channel_credentials,
             insecure,

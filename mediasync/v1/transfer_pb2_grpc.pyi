@@ -68,6 +68,8 @@ class TransferStub:
     """
     LibraryStats: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.LibraryStatsRequest, _transfer_pb2.LibraryStatsResponse]
     """Sums up what is on record of a library. Errors are as those of VerifyLibrary."""
+    ListIndex: _grpc.UnaryStreamMultiCallable[_transfer_pb2.ListIndexRequest, _transfer_pb2.ListIndexResponse]
+    """Every file of a library's index that its owner has not removed, by path. Raises LIBRARY_*."""
     PrepareRepair: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.PrepareRepairRequest, _transfer_pb2.PrepareRepairResponse]
     """Gets the repair of what the last verify found ready: for each source that brought a file which is missing or corrupt now, these files
     are put on record as those that failed in the run `repair_id`, for SyncFolder with `only_failed_of` and `options.restore`.
@@ -121,6 +123,8 @@ class TransferAsyncStub(TransferStub):
     """
     LibraryStats: _aio.UnaryUnaryMultiCallable[_transfer_pb2.LibraryStatsRequest, _transfer_pb2.LibraryStatsResponse]  # type: ignore[assignment]
     """Sums up what is on record of a library. Errors are as those of VerifyLibrary."""
+    ListIndex: _aio.UnaryStreamMultiCallable[_transfer_pb2.ListIndexRequest, _transfer_pb2.ListIndexResponse]  # type: ignore[assignment]
+    """Every file of a library's index that its owner has not removed, by path. Raises LIBRARY_*."""
     PrepareRepair: _aio.UnaryUnaryMultiCallable[_transfer_pb2.PrepareRepairRequest, _transfer_pb2.PrepareRepairResponse]  # type: ignore[assignment]
     """Gets the repair of what the last verify found ready: for each source that brought a file which is missing or corrupt now, these files
     are put on record as those that failed in the run `repair_id`, for SyncFolder with `only_failed_of` and `options.restore`.
@@ -231,6 +235,14 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_transfer_pb2.LibraryStatsResponse, _abc.Awaitable[_transfer_pb2.LibraryStatsResponse]]:
         """Sums up what is on record of a library. Errors are as those of VerifyLibrary."""
+
+    @_abc_1.abstractmethod
+    def ListIndex(
+        self,
+        request: _transfer_pb2.ListIndexRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_transfer_pb2.ListIndexResponse], _abc.AsyncIterator[_transfer_pb2.ListIndexResponse]]:
+        """Every file of a library's index that its owner has not removed, by path. Raises LIBRARY_*."""
 
     @_abc_1.abstractmethod
     def PrepareRepair(
