@@ -98,8 +98,10 @@ class ChildChannel:
 
     def widen(self) -> None:
         """Lets more of its output wait in the pipe, where the system has room for it."""
-        with contextlib.suppress(OSError, ValueError):  # a command that ended at once has closed it
-            fcntl.fcntl(self._stdout.get_extra_info("pipe").fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        pipe = self._stdout.get_extra_info("pipe")  # uvloop does not say
+        if pipe is not None:
+            with contextlib.suppress(OSError, ValueError):  # a command that ended at once has closed it
+                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def write(self, data: bytes) -> None:
         """Sends to its stdin."""
