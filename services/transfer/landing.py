@@ -22,7 +22,7 @@ from mediasync.paths import display
 from mediasync.runtime import crash
 from services.transfer import messages
 from services.transfer.duplicates import Copies
-from services.transfer.durability import boot_id
+from services.transfer.durability import boot_id, flush_files
 from services.transfer.entities import LandedFile, LandingKind, Remembered, StagedFile, SyncUnit
 from services.transfer.folders import LibraryFolders
 from services.transfer.hashing import sha256_of
@@ -34,6 +34,8 @@ from services.transfer.renames import rename_without_replacing
 from services.transfer.repairing import replace_corrupt
 from services.transfer.replaced import RewrittenNames, set_aside
 
+_FLUSHED_TOGETHER = 16
+
 R = TypeVar("R")
 Outcomes = dict[int, LandedFile | Problem]
 
@@ -42,10 +44,11 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Landing:
-    """A file on its way into the library. `flushed` ends with None once its bytes are durable, or with what is wrong with them."""
+    """Files on their way into the library, together. Each of `flushes` ends once the bytes of some of them are durable, with what is wrong
+    with any."""
 
-    staged: StagedFile
-    flushed: asyncio.Future[Problem | None]
+    staged: Sequence[StagedFile]
+    flushes: Sequence[asyncio.Future[list[Problem | None]]]
 
 
 class Lander:
@@ -65,22 +68,22 @@ class Lander:
         self._extras = itertools.count(1)
         self._folders = LibraryFolders(self._library.root, self._modes, durable=not self._fast)
 
-    def begin(self, staged: StagedFile) -> Landing:
-        """Starts to make a file durable, while others still come in. The caller lands it, or cancels its flush."""
+    def begin(self, staged: Sequence[StagedFile]) -> Landing:
+        """Starts to make files durable, while others still come in. The caller lands them, or waits for the end of what was begun."""
         if self._fast and not self._options.verify_transfers and not self._modes.for_files:
-            nothing: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
-            nothing.set_result(None)
-            return Landing(staged, nothing)
-        return Landing(staged, asyncio.get_running_loop().run_in_executor(self._executor, self._prepare, staged))
+            return Landing(staged, ())
+        run = asyncio.get_running_loop().run_in_executor
+        parts = [staged[at : at + _FLUSHED_TOGETHER] for at in range(0, len(staged), _FLUSHED_TOGETHER)]
+        return Landing(staged, [run(self._executor, self._prepare, part) for part in parts])
 
-    async def land(self, begun: Sequence[Landing]) -> list[LandedFile | Problem]:
-        """Lands a group; one outcome each, in order. A problem is of that file alone, and its staged copy is gone.
+    async def land(self, begun: Landing) -> list[LandedFile | Problem]:
+        """Lands files; one outcome each, in order. A problem is of that file alone, and its staged copy is gone.
 
         Raises MediasyncError with a reason LIBRARY_* when nothing more can land.
         """
         await self._run(self._check_marker)
-        group = [landing.staged for landing in begun]
-        flushed = await asyncio.gather(*(landing.flushed for landing in begun))
+        group = list(begun.staged)
+        flushed = [problem for part in await asyncio.gather(*begun.flushes) for problem in part]
         outcomes: Outcomes = {index: problem for index, problem in enumerate(flushed) if problem is not None}
         waiting = [index for index in range(len(group)) if index not in outcomes]
         paths = [staged.entry.path for staged in group]
@@ -157,30 +160,24 @@ class Lander:
                 "Mount it again and run the same command again.",
             )
 
-    def _prepare(self, staged: StagedFile) -> Problem | None:
-        """Gives a file its mode and owner and makes its bytes durable; with verification, reads them back."""
+    def _prepare(self, group: Sequence[StagedFile]) -> list[Problem | None]:
+        """Gives files their mode and owner and makes their bytes durable; with verification, reads them back."""
         try:
             if self._modes.for_files:
-                self._modes.apply_to_file(staged.staged_path)
+                for staged in group:
+                    self._modes.apply_to_file(staged.staged_path)
             if not self._fast or self._options.verify_transfers:
-                self._flush(staged)
-            if self._options.verify_transfers and sha256_of(staged.staged_path) != staged.sha256:
-                os.unlink(staged.staged_path)
-                text = f"{display(staged.entry.path)} read back from the library's disk differs from what was received"
-                return Problem.of(MediasyncError(Reason.FILE_VERIFY_FAILED, text), staged.entry.path)
+                flush_files([staged.staged_path for staged in group], drop=self._options.verify_transfers)
+            return [self._verified(staged) if self._options.verify_transfers else None for staged in group]
         except OSError as error:
             raise library_error(error, self._library.root) from error
-        return None
 
-    def _flush(self, staged: StagedFile) -> None:
-        descriptor = os.open(staged.staged_path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-            if self._options.verify_transfers:
-                # Past the page cache, as far as the kernel follows the advice.
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
+    def _verified(self, staged: StagedFile) -> Problem | None:
+        if sha256_of(staged.staged_path) == staged.sha256:
+            return None
+        os.unlink(staged.staged_path)
+        text = f"{display(staged.entry.path)} read back from the library's disk differs from what was received"
+        return Problem.of(MediasyncError(Reason.FILE_VERIFY_FAILED, text), staged.entry.path)
 
     def _place(
         self, placer: Placer, group: Sequence[StagedFile], indexes: Sequence[int], outcomes: Outcomes
@@ -211,7 +208,7 @@ class Lander:
             staged = StagedFile(sidecar.entry, staged_path, sidecar.sha256, sidecar.incomplete)
             self._modes.apply_to_file(staged_path)
             if not self._fast:
-                self._flush(staged)
+                flush_files([staged_path])
         except OSError as error:
             raise library_error(error, self._library.root) from error
         crash.point("transfer.after_copy")

@@ -35,6 +35,7 @@ from services.transfer.spool import WantedSpool
 from services.transfer.staging import Staging
 
 _GROUP_FILES = 64
+_MOST_GROUP_FILES = 256
 _GROUP_SECONDS = 0.1
 
 _logger = logging.getLogger(__name__)
@@ -132,18 +133,9 @@ class Taking:
         parts = self._parts
         self._space.check(flow.size_bytes)
         lander = Lander(parts.unit, parts.landings, parts.executor, parts.options)
-        begun: asyncio.Queue[Landing | None] = asyncio.Queue(maxsize=4 * _GROUP_FILES)
-        flushes: set[asyncio.Future[Problem | None]] = set()
-
-        def done(flushed: asyncio.Future[Problem | None]) -> None:
-            if flushed.cancelled() or flushed.exception() is None:
-                flushes.discard(flushed)
-
-        async def begin(staged: StagedFile) -> None:
-            landing = lander.begin(staged)
-            flushes.add(landing.flushed)
-            landing.flushed.add_done_callback(done)
-            await begun.put(landing)
+        staged: asyncio.Queue[StagedFile | None] = asyncio.Queue(maxsize=2 * _MOST_GROUP_FILES)
+        begun: asyncio.Queue[Landing | None] = asyncio.Queue(maxsize=1)
+        flushes: set[asyncio.Future[list[Problem | None]]] = set()
 
         async def not_taken(outcome: FileRead) -> None:
             await self._not_taken(outcome)
@@ -153,7 +145,7 @@ class Taking:
             parts.lanes,
             staging,
             parts.unit.beginnings_key,
-            on_staged=begin,
+            on_staged=staged.put,
             on_other=not_taken,
             on_bytes=lambda file, count: self._received(file.path, count),
             on_stage=parts.activity,
@@ -166,12 +158,13 @@ class Taking:
             except MediasyncError as error:
                 # What is here already is whole, and lands before the sync fails.
                 lost.append(error)
-            await begun.put(None)
+            await staged.put(None)
 
         try:
             with first_error():
                 async with asyncio.TaskGroup() as group:
                     group.create_task(pull_everything(), name="pull")
+                    group.create_task(_begin_groups(lander, staged, begun, flushes), name="flush")
                     group.create_task(self._land(lander, begun, flow), name="land")
         except OSError as error:
             raise library_error(error, parts.unit.origin.library.root) from error
@@ -195,32 +188,17 @@ class Taking:
             again.close()
 
     async def _land(self, lander: Lander, begun: asyncio.Queue[Landing | None], flow: WantedFlow) -> None:
-        """Lands files in groups: as many as came within a tenth of a second, so that one flush serves many."""
-        more = True
-        while more:
-            first = await begun.get()
-            if first is None:
-                return
-            group = [first]
-            try:
-                async with asyncio.timeout(_GROUP_SECONDS):
-                    while len(group) < _GROUP_FILES:
-                        item = await begun.get()
-                        if item is None:
-                            more = False
-                            break
-                        group.append(item)
-            except TimeoutError:
-                pass  # the group is what has come
-            outcomes = await undisturbed(lander.land(group))
+        """Lands one group after the other."""
+        while (landing := await begun.get()) is not None:
+            outcomes = await undisturbed(lander.land(landing))
             await self._parts.on_committed()
-            for landing, outcome in zip(group, outcomes, strict=True):
+            for staged, outcome in zip(landing.staged, outcomes, strict=True):
                 if isinstance(outcome, LandedFile):
                     self._parts.tally.landed(outcome.entry)
-                    self._parts.on_progress(self._parts.tally)
                 else:
-                    self.failed(outcome, in_scan=True, entry=landing.staged.entry)
-            flow.settled(len(group))
+                    self.failed(outcome, in_scan=True, entry=staged.entry)
+            self._parts.on_progress(self._parts.tally)
+            flow.settled(len(outcomes))
 
     async def _not_taken(self, outcome: FileRead) -> None:
         path = outcome.wanted.path
@@ -260,6 +238,43 @@ class Taking:
         self._space.written(count)
         self._parts.tally.received(path, count)
         self._parts.on_progress(self._parts.tally)
+
+
+async def _begin_groups(
+    lander: Lander,
+    staged: asyncio.Queue[StagedFile | None],
+    begun: asyncio.Queue[Landing | None],
+    flushes: set[asyncio.Future[list[Problem | None]]],
+) -> None:
+    """Makes groups of what comes, and begins to flush each: as many files as came within a tenth of a second, or, while the group before
+    is still landing, as many as came meanwhile, so that one flush and one transaction serve many. `flushes` are those that go on."""
+
+    def done(flush: asyncio.Future[list[Problem | None]]) -> None:
+        if flush.cancelled() or flush.exception() is None:
+            flushes.discard(flush)
+
+    more = True
+    while more:
+        first = await staged.get()
+        if first is None:
+            break
+        group = [first]
+        try:
+            async with asyncio.timeout(_GROUP_SECONDS):
+                while len(group) < _GROUP_FILES or (not staged.empty() and len(group) < _MOST_GROUP_FILES):
+                    item = await staged.get()
+                    if item is None:
+                        more = False
+                        break
+                    group.append(item)
+        except TimeoutError:
+            pass  # the group is what has come
+        landing = lander.begin(group)
+        for flush in landing.flushes:
+            flushes.add(flush)
+            flush.add_done_callback(done)
+        await begun.put(landing)
+    await begun.put(None)
 
 
 async def undisturbed(landing: Coroutine[Any, Any, list[LandedFile | Problem]]) -> list[LandedFile | Problem]:

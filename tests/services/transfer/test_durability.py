@@ -39,7 +39,7 @@ async def test_fast_flushes_the_file_system_once_and_nothing_else(landing_bench:
     library = landing_bench.unit.origin.library
     lander = landing_bench.lander(SyncOptions(durability=Durability.FAST))
     for number in range(3):
-        await lander.land([lander.begin(landing_bench.stage(b"d/%d.png" % number, b"content"))])
+        await lander.land(lander.begin([landing_bench.stage(b"d/%d.png" % number, b"content")]))
     (unit,) = await landing_bench.landings.flushes.units(library)
     assert (unit.sync_id, unit.boot_id, synced) == (landing_bench.unit.sync_id, durability.boot_id(), [])
     await flushing.flush_run(unit.sync_id, landing_bench.landings.flushes, landing_bench.executor)

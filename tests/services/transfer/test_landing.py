@@ -21,7 +21,7 @@ from tests.fixtures.transfer import LandingBench
 
 async def land(bench: LandingBench, *files: tuple[bytes, bytes], **options: Any) -> list[LandedFile | Problem]:
     lander = bench.lander(SyncOptions(**options))
-    return await lander.land([lander.begin(bench.stage(path, content)) for path, content in files])
+    return await lander.land(lander.begin([bench.stage(path, content) for path, content in files]))
 
 
 async def test_i1_a_landed_file_is_whole_and_its_hash_is_on_record(landing_bench: LandingBench) -> None:
@@ -164,7 +164,7 @@ async def test_verification_throws_away_what_the_disk_gives_back_differently(lan
     staged = landing_bench.stage(b"a.png", b"right")
     Path(os.fsdecode(staged.staged_path)).write_bytes(b"wrong")
     lander = landing_bench.lander(SyncOptions(verify_transfers=True))
-    (outcome,) = await lander.land([lander.begin(staged)])
+    (outcome,) = await lander.land(lander.begin([staged]))
     assert isinstance(outcome, Problem)
     assert outcome.reason is Reason.FILE_VERIFY_FAILED
     assert landing_bench.visible() == {}

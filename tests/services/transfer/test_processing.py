@@ -11,7 +11,7 @@ from tests.fixtures.transfer import LandingBench
 
 async def test_files_wait_while_a_large_pull_has_the_processors_for_itself(landing_bench: LandingBench) -> None:
     lander = landing_bench.lander(SyncOptions())
-    await lander.land([lander.begin(landing_bench.stage(b"a.txt", b"content"))])
+    await lander.land(lander.begin([landing_bench.stage(b"a.txt", b"content")]))
     committed, progressed = Notice(), Notice()
     looks = 0
     asked = asyncio.Event()

@@ -17,7 +17,7 @@ File = tuple[bytes, bytes, int]
 
 async def land(bench: LandingBench, *files: File) -> None:
     lander = bench.lander()
-    await lander.land([lander.begin(bench.stage(path, content, mtime_ns)) for path, content, mtime_ns in files])
+    await lander.land(lander.begin([bench.stage(path, content, mtime_ns) for path, content, mtime_ns in files]))
 
 
 _PICTURE = (b"d/a.png", b"second", _LATER)
