@@ -66,6 +66,8 @@ class Reason(enum.StrEnum):
     FILE_VERIFY_FAILED = "FILE_VERIFY_FAILED"
     FILE_INVALID = "FILE_INVALID"
     FOLDER_UNREADABLE = "FOLDER_UNREADABLE"
+    # A subscriber does not have what it was to have.
+    SUBSCRIBER_REJECTED = "SUBSCRIBER_REJECTED"
     # Wrong use or configuration.
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     CONFIGURATION_INVALID = "CONFIGURATION_INVALID"
@@ -83,6 +85,11 @@ class Reason(enum.StrEnum):
     SUBSCRIPTION_NOT_FOUND = "SUBSCRIPTION_NOT_FOUND"
     SUBSCRIPTION_EXISTS = "SUBSCRIPTION_EXISTS"
     SUBSCRIPTION_FIXED = "SUBSCRIPTION_FIXED"
+    SUBSCRIPTION_WRONG_KIND = "SUBSCRIPTION_WRONG_KIND"
+    SUBSCRIPTION_BUSY = "SUBSCRIPTION_BUSY"
+    SUBSCRIBER_TOO_FAR_BEHIND = "SUBSCRIBER_TOO_FAR_BEHIND"
+    DEAD_LETTER_NOT_FOUND = "DEAD_LETTER_NOT_FOUND"
+    DATABASE_UNUSABLE = "DATABASE_UNUSABLE"
     DATA_FOLDER_NEWER = "DATA_FOLDER_NEWER"
     DATA_FOLDER_IN_USE = "DATA_FOLDER_IN_USE"
     DATA_FOLDER_UNUSABLE = "DATA_FOLDER_UNUSABLE"
@@ -91,6 +98,10 @@ class Reason(enum.StrEnum):
     # The services.
     SERVICES_UNREACHABLE = "SERVICES_UNREACHABLE"
     SERVICE_FAILED_TO_START = "SERVICE_FAILED_TO_START"
+    DATABASE_UNREACHABLE = "DATABASE_UNREACHABLE"
+    SUBSCRIBER_UNREACHABLE = "SUBSCRIBER_UNREACHABLE"
+    SUBSCRIBER_MISBEHAVES = "SUBSCRIBER_MISBEHAVES"
+    SUBSCRIBER_NOT_IN_TIME = "SUBSCRIBER_NOT_IN_TIME"
     WORKER_FULL = "WORKER_FULL"
     SYNC_IN_PROGRESS = "SYNC_IN_PROGRESS"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
@@ -158,6 +169,9 @@ CATALOG: Mapping[Reason, CatalogEntry] = {
     Reason.FILE_VERIFY_FAILED: CatalogEntry("UNAVAILABLE", _FILE, "Check the library's disk, then run the same command again."),
     Reason.FILE_INVALID: CatalogEntry("FAILED_PRECONDITION", _FILE),
     Reason.FOLDER_UNREADABLE: CatalogEntry("FAILED_PRECONDITION", _FILE, "Make it readable for the login user at the source."),
+    Reason.SUBSCRIBER_REJECTED: CatalogEntry(
+        "FAILED_PRECONDITION", _FILE, "`mediasync events dead-letters list` says what it rejected, and why."
+    ),
     Reason.INVALID_ARGUMENT: CatalogEntry("INVALID_ARGUMENT", _USAGE),
     Reason.CONFIGURATION_INVALID: CatalogEntry("INVALID_ARGUMENT", _USAGE),
     Reason.REQUEST_ID_REUSED: CatalogEntry("INVALID_ARGUMENT", _USAGE, "Draw a new request id for a new request."),
@@ -171,9 +185,18 @@ CATALOG: Mapping[Reason, CatalogEntry] = {
     Reason.SOURCE_NOT_FOUND: CatalogEntry("NOT_FOUND", _USAGE, "`mediasync sources list` shows the sources there are."),
     Reason.SOURCE_EXISTS: CatalogEntry("ALREADY_EXISTS", _USAGE, "Choose another name, or remove that one first."),
     Reason.SOURCE_IN_CONFIGURATION: CatalogEntry("FAILED_PRECONDITION", _USAGE, "Change it in the configuration file."),
-    Reason.SUBSCRIPTION_NOT_FOUND: CatalogEntry("NOT_FOUND", _USAGE),
+    Reason.SUBSCRIPTION_NOT_FOUND: CatalogEntry("NOT_FOUND", _USAGE, "`mediasync subscribers list` shows the subscriptions there are."),
     Reason.SUBSCRIPTION_EXISTS: CatalogEntry("ALREADY_EXISTS", _USAGE, "Choose another name, or remove that one first."),
     Reason.SUBSCRIPTION_FIXED: CatalogEntry("FAILED_PRECONDITION", _USAGE, "Change it in the configuration file."),
+    Reason.SUBSCRIPTION_WRONG_KIND: CatalogEntry("FAILED_PRECONDITION", _USAGE),
+    Reason.SUBSCRIPTION_BUSY: CatalogEntry("FAILED_PRECONDITION", _USAGE, "Wait for the end of what is under way, then ask again."),
+    Reason.SUBSCRIBER_TOO_FAR_BEHIND: CatalogEntry(
+        "OUT_OF_RANGE", _USAGE, "Fill it again: `mediasync events replay --subscriber NAME --from snapshot`."
+    ),
+    Reason.DEAD_LETTER_NOT_FOUND: CatalogEntry(
+        "NOT_FOUND", _USAGE, "`mediasync events dead-letters list` shows the dead letters there are."
+    ),
+    Reason.DATABASE_UNUSABLE: CatalogEntry("FAILED_PRECONDITION", _USAGE),
     Reason.DATA_FOLDER_NEWER: CatalogEntry(
         "FAILED_PRECONDITION", _USAGE, "Upgrade mediasync, or use another data folder (MEDIASYNC_HOME)."
     ),
@@ -187,6 +210,12 @@ CATALOG: Mapping[Reason, CatalogEntry] = {
     Reason.ADDRESS_NOT_LOOPBACK: CatalogEntry("FAILED_PRECONDITION", _USAGE, "Use a loopback address; others need mutual TLS."),
     Reason.SERVICES_UNREACHABLE: CatalogEntry("UNAVAILABLE", _SERVICES, "Start them with `mediasync up`, or look at `mediasync status`."),
     Reason.SERVICE_FAILED_TO_START: CatalogEntry("UNAVAILABLE", _SERVICES, "`mediasync logs` says why."),
+    Reason.DATABASE_UNREACHABLE: CatalogEntry("UNAVAILABLE", _SERVICES, "Check that the database runs and that its address is right."),
+    Reason.SUBSCRIBER_UNREACHABLE: CatalogEntry("UNAVAILABLE", _SERVICES, "Start the subscriber, or correct its address."),
+    Reason.SUBSCRIBER_MISBEHAVES: CatalogEntry(
+        "FAILED_PRECONDITION", _SERVICES, "`mediasync subscribers check ADDRESS` tries every call of it."
+    ),
+    Reason.SUBSCRIBER_NOT_IN_TIME: CatalogEntry("DEADLINE_EXCEEDED", _SERVICES, "`mediasync subscribers show NAME` says what it is at."),
     Reason.WORKER_FULL: CatalogEntry("RESOURCE_EXHAUSTED", _SERVICES),
     Reason.SYNC_IN_PROGRESS: CatalogEntry("UNAVAILABLE", _SERVICES, "Wait for the other sync of the same source, or cancel it."),
     Reason.DEADLINE_EXCEEDED: CatalogEntry("DEADLINE_EXCEEDED", _SERVICES),

@@ -8,10 +8,10 @@ from mediasync.config_file import mentions
 from mediasync.runtime.service import Service, run_service
 from mediasync.storage.database import Database
 from mediasync.v1.events_pb2_grpc import add_EventsServicer_to_server
-from services.ingest.events import EventKind, Subscription
+from services.ingest.events import EventKind, Filter, Subscription
 from services.ingest.log import EventLog
 from services.ingest.servicer import EventsServicer
-from services.ingest.store import MIGRATIONS, EventStore
+from services.ingest.sqlite_store import MIGRATIONS, SqliteEventStore
 from services.ingest.subscriber_client import GrpcSubscriber
 from services.ingest.subscribers.catalog import wiring as catalog
 from services.ingest.subscriptions import Subscriptions
@@ -32,7 +32,7 @@ async def wire(service: Service) -> None:
         await _host_catalog(service)
     database = Database.open(service.home.database_url("ingest"), MIGRATIONS, durable=True)
     service.on_stop(database.close)
-    store = EventStore(database)
+    store = SqliteEventStore(database)
     log = await EventLog.open(store)
     subscriptions = Subscriptions(store, log, GrpcSubscriber)
     await subscriptions.load([Subscription("catalog", catalog_address, batch_size=CATALOG_BATCH, fixed=True), *_configured()])
@@ -53,7 +53,9 @@ def _configured() -> list[Subscription]:
     from mediasync.config import load
 
     return [
-        Subscription(entry.name, entry.address, frozenset(EventKind[name.upper()] for name in entry.events), entry.batch_size, fixed=True)
+        Subscription(
+            entry.name, entry.address, Filter(frozenset(EventKind[name.upper()] for name in entry.events)), entry.batch_size, fixed=True
+        )
         for entry in load().ingest.subscribers
     ]
 

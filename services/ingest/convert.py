@@ -10,7 +10,16 @@ from mediasync.errors import FieldViolation, MediasyncError, Reason
 from mediasync.paths import check_relative, display
 from mediasync.v1 import events_pb2 as pb
 from mediasync.v1 import media_ingest_pb2 as ingest_pb
-from services.ingest.events import DEFAULT_BATCH_SIZE, DeadLetter, EventKind, LoggedEvent, NewEvent, Subscription, SubscriptionStatus
+from services.ingest.events import (
+    DEFAULT_BATCH_SIZE,
+    DeadLetter,
+    EventKind,
+    Filter,
+    LoggedEvent,
+    NewEvent,
+    Subscription,
+    SubscriptionStatus,
+)
 from services.ingest.subscriber import Answer, Answers, Verdict
 
 MAX_EVENTS = 1000
@@ -67,7 +76,7 @@ def subscription_from_pb(message: pb.Subscription) -> Subscription:
     kinds = frozenset(EventKind(kind) for kind in message.types if kind in known)
     if message.types and not kinds:
         raise _invalid([FieldViolation("subscription.types", "types of events that there are")])
-    return Subscription(message.name, message.address, kinds, message.batch_size or DEFAULT_BATCH_SIZE)
+    return Subscription(message.name, message.address, Filter(kinds), message.batch_size or DEFAULT_BATCH_SIZE)
 
 
 def status_to_pb(status: SubscriptionStatus) -> pb.Subscription:
@@ -76,7 +85,7 @@ def status_to_pb(status: SubscriptionStatus) -> pb.Subscription:
     message = pb.Subscription(
         name=subscription.name,
         address=subscription.address,
-        types=[ingest_pb.EventType.ValueType(kind) for kind in sorted(subscription.kinds)],
+        types=[ingest_pb.EventType.ValueType(kind) for kind in sorted(subscription.filter.kinds)],
         batch_size=subscription.batch_size,
         cursor=position.cursor,
         lag=status.lag,
@@ -124,6 +133,9 @@ def _event_from_pb(message: ingest_pb.Event, where: str, traceparent: str, wrong
     if kind is EventKind.SYNC_COMPLETE:
         if not message.HasField("sync"):
             wrong.append(FieldViolation(f"{where}.sync", "set, for SYNC_COMPLETE"))
+    elif kind is EventKind.BATCH_SYNCED:
+        if not message.HasField("batch"):
+            wrong.append(FieldViolation(f"{where}.batch", "set, for BATCH_SYNCED"))
     elif not message.HasField("file"):
         wrong.append(FieldViolation(f"{where}.file", f"set, for {kind.name}"))
     else:

@@ -26,7 +26,7 @@ from opentelemetry import trace
 
 from mediasync.runtime import context, crash
 from services.ingest import backoff
-from services.ingest.events import EventKind, LoggedEvent, Subscription, SubscriptionPosition
+from services.ingest.events import DeadLetter, EventKind, LoggedEvent, Subscription, SubscriptionPosition
 from services.ingest.log import EventLog
 from services.ingest.subscriber import Answer, Answers, CallFailed, Failure, Subscriber, Verdict
 from services.ingest.watermark import Watermark
@@ -41,8 +41,8 @@ tracer = trace.get_tracer(__name__)
 _WARN_AGAIN_SECONDS = 600.0
 _MISSING = Answer(Verdict.RETRY, "it answered without a word on this event")
 
-Bury = Callable[[LoggedEvent, str, int], Awaitable[None]]
-"""Makes an event a dead letter, durably: the event, the reason, the calls made for it."""
+Bury = Callable[[Sequence[DeadLetter]], Awaitable[None]]
+"""Keeps dead letters, durably."""
 
 
 class Delivery:
@@ -73,12 +73,12 @@ class Delivery:
         self._warned = ("", 0.0)
         self._failures = 0
         self._answered = 0
-        self._not_interested: set[EventKind] = set()
+        self._not_interested: set[int] = set()
 
     @property
     def position(self) -> SubscriptionPosition:
         """How far it is."""
-        return SubscriptionPosition(self.cursor.value, self._last_error, self._last_success_ns)
+        return SubscriptionPosition(self.cursor.value, self.cursor.value, (), self._last_error, self._last_success_ns)
 
     async def run(self) -> NoReturn:
         """Delivers until cancelled. What goes wrong here stays here."""
@@ -103,7 +103,7 @@ class Delivery:
             items = self._window.pick(limit, now)
             if len(items) < limit and self._window.room and self._log.tail.value > self._window.read_to:
                 events, read_to = await self._log.read(
-                    self._window.read_to, self.subscription.kinds, self._window.room, self._window.room_bytes
+                    self._window.read_to, self.subscription.filter, self._window.room, self._window.room_bytes
                 )
                 self._window.add(events, read_to)
                 self._move_cursor()
@@ -131,7 +131,7 @@ class Delivery:
                 span.set_attribute("subscription", self.subscription.name)
                 span.set_attribute("events", len(events))
                 crash.point("ingest.before_delivery")
-                if events[0].kind is EventKind.SYNC_COMPLETE or not self._batches:
+                if events[0].kind == EventKind.SYNC_COMPLETE or not self._batches:
                     answers = await self._subscriber.send(events[0])
                 else:
                     answers = await self._subscriber.send_batch(events)
@@ -156,7 +156,7 @@ class Delivery:
             settled.add(item.event.sequence)
         for item in in_file_order(items, settled):
             if reason := given_up.get(item.event.sequence):
-                await self._bury(item.event, reason, item.attempts)
+                await self._give_up(item, reason)
             self._window.remove(item.event)
         self._answered += len(settled)
         problem = answers.irregular or next((answer.reason for answer in answers.by_id.values() if answer.verdict is Verdict.RETRY), "")
@@ -191,14 +191,14 @@ class Delivery:
         await self._pause(str(error))
 
     def _unimplemented(self, event: LoggedEvent) -> None:
-        if self._batches and event.kind is not EventKind.SYNC_COMPLETE:
+        if self._batches and event.kind != EventKind.SYNC_COMPLETE:
             self._batches = False
             return
         if event.kind not in self._not_interested:
             self._not_interested.add(event.kind)
             logger.info(
                 "a subscriber does not implement the call for a kind of event, which is skipped",
-                extra={"subscription": self.subscription.name, "kind": event.kind.name},
+                extra={"subscription": self.subscription.name, "kind": EventKind(event.kind).name},
             )
         self._window.remove(event)
         self._failures = 0
@@ -214,8 +214,11 @@ class Delivery:
         if error.failure is Failure.BUSY and (before is None or before == self._answered):
             return
         if self._refused(item):
-            await self._bury(item.event, _gave_up(item, str(error)), item.attempts)
+            await self._give_up(item, _gave_up(item, str(error)))
             self._window.remove(item.event)
+
+    async def _give_up(self, item: Pending, reason: str) -> None:
+        await self._bury([DeadLetter(0, self.subscription.name, item.event, reason, item.attempts)])
 
     def _refused(self, item: Pending) -> bool:
         """Holds a refusal against the event, which waits for its next attempt; returns whether it was the last."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from mediasync.runtime import crash
-from services.ingest.events import EventKind, LoggedEvent, NewEvent
-from services.ingest.store import EventStore
+from services.ingest.events import Filter, LoggedEvent, NewEvent
+from services.ingest.sqlite_store import SqliteEventStore
 from services.ingest.watermark import Watermark
 
 
 class EventLog:
     """Appends and reads events; `tail` is the last sequence number."""
 
-    def __init__(self, store: EventStore, end: int) -> None:
+    def __init__(self, store: SqliteEventStore, end: int) -> None:
         self.tail = Watermark(end)
         self._store = store
 
     @classmethod
-    async def open(cls, store: EventStore) -> EventLog:
+    async def open(cls, store: SqliteEventStore) -> EventLog:
         """The log in `store`."""
         return cls(store, await store.end())
 
@@ -32,6 +32,6 @@ class EventLog:
         self.tail.advance(end)
         return sequences
 
-    async def read(self, after: int, kinds: Collection[EventKind], limit: int, max_bytes: int) -> tuple[list[LoggedEvent], int]:
-        """See `EventStore.read`."""
-        return await self._store.read(after, kinds, limit, max_bytes)
+    async def read(self, after: int, wanted: Filter, limit: int, max_bytes: int) -> tuple[list[LoggedEvent], int]:
+        """See `EventStore.read`. Of `wanted` only the kinds count."""
+        return await self._store.read(after, wanted.kinds, limit, max_bytes)

@@ -60,8 +60,10 @@ class GrpcSubscriber:
                     response = await self._stub.OnFileDeleted(pb.OnFileDeletedRequest(event=message), timeout=seconds)
                 case EventKind.SYNC_COMPLETE:
                     response = await self._stub.OnSyncComplete(pb.OnSyncCompleteRequest(event=message), timeout=seconds)
+                case _:
+                    raise CallFailed(Failure.UNIMPLEMENTED, f"there is no call for {EventKind(event.kind).name} alone")
         except grpc.aio.AioRpcError as error:
-            raise _failed(f"the call for {event.kind.name}", error) from error
+            raise _failed(f"the call for {EventKind(event.kind).name}", error) from error
         return answers_from_pb([event], [response.result] if response.HasField("result") else [])
 
     async def close(self) -> None:

@@ -12,9 +12,9 @@ from contextvars import Context
 
 from mediasync.errors import FieldViolation, MediasyncError, Reason
 from services.ingest.delivery import Delivery
-from services.ingest.events import MAX_BATCH_SIZE, DeadLetter, LoggedEvent, Subscription, SubscriptionPosition, SubscriptionStatus
+from services.ingest.events import MAX_BATCH_SIZE, DeadLetter, Subscription, SubscriptionPosition, SubscriptionStatus
 from services.ingest.log import EventLog
-from services.ingest.store import EventStore
+from services.ingest.sqlite_store import SqliteEventStore
 from services.ingest.subscriber import Subscriber
 
 _SAVE_EVERY_SECONDS = 0.05
@@ -49,7 +49,7 @@ def check(subscription: Subscription, reason: Reason) -> None:
 class Subscriptions:
     """Runs one delivery for each subscription. `connect` opens the way to an address."""
 
-    def __init__(self, store: EventStore, log: EventLog, connect: Callable[[str], Subscriber]) -> None:
+    def __init__(self, store: SqliteEventStore, log: EventLog, connect: Callable[[str], Subscriber]) -> None:
         self._store = store
         self._log = log
         self._connect = connect
@@ -97,14 +97,14 @@ class Subscriptions:
         Raises INVALID_ARGUMENT, ADDRESS_NOT_LOOPBACK, SUBSCRIPTION_EXISTS, REQUEST_ID_REUSED.
         """
         check(subscription, Reason.INVALID_ARGUMENT)
-        kinds = sorted(int(kind) for kind in subscription.kinds)
+        kinds = sorted(int(kind) for kind in subscription.filter.kinds)
         body = _digest("add", subscription.name, subscription.address, kinds, subscription.batch_size, from_beginning)
         async with self._changing:
             dormant = subscription.name not in self._deliveries
             stored, cursor, new = await self._store.add_subscription(
                 request_id, body, subscription, from_beginning=from_beginning, replaces_dormant=dormant
             )
-            position = SubscriptionPosition(cursor)
+            position = SubscriptionPosition.at(cursor)
             if new:
                 self._create(stored, position)
                 self._start(stored.name)
@@ -152,11 +152,8 @@ class Subscriptions:
         return SubscriptionStatus(delivery.subscription, position, max(0, self._log.tail.value - position.cursor))
 
     def _create(self, subscription: Subscription, position: SubscriptionPosition) -> None:
-        async def bury(event: LoggedEvent, reason: str, attempts: int) -> None:
-            await self._store.bury(subscription.name, event.sequence, reason, attempts)
-
         self._deliveries[subscription.name] = Delivery(
-            subscription, position, self._log, self._connect(subscription.address), moved=self._note_moved, bury=bury
+            subscription, position, self._log, self._connect(subscription.address), moved=self._note_moved, bury=self._store.bury
         )
 
     def _start(self, name: str) -> None:

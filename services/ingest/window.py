@@ -90,7 +90,7 @@ class Window:
         waiting_syncs: set[str] = set()
         for item in self._pending.values():
             event = item.event
-            if event.kind is EventKind.SYNC_COMPLETE:
+            if event.kind == EventKind.SYNC_COMPLETE:
                 if item.ready_at > now or event.sync_id in waiting_syncs:
                     continue
                 return picked or [item]

@@ -9,7 +9,7 @@ from services.ingest.window import MAX_BYTES, MAX_CALL_BYTES, MAX_EVENTS, Pendin
 def logged(
     sequence: int, key: bytes = b"", kind: EventKind = EventKind.FILE_SYNCED, sync_id: str = "sync_a", payload: bytes = b"."
 ) -> LoggedEvent:
-    return LoggedEvent(sequence, f"event-{sequence}", kind, key or str(sequence).encode(), sync_id, payload)
+    return LoggedEvent(sequence, f"event-{sequence}", kind, key or str(sequence).encode(), sync_id, "", 0, payload)
 
 
 def window_of(*events: LoggedEvent) -> Window:
