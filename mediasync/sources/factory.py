@@ -24,18 +24,16 @@ def discard_partials(spec: SourceSpec, home: pathlib.Path) -> None:
         Places.of(home, spec.key).forget()
 
 
-def open_source(
-    spec: SourceSpec, *, home: pathlib.Path, window: Window = default_window, folders: Sequence[bytes] = (), near: bool = False
-) -> Source:
+def open_source(spec: SourceSpec, *, home: pathlib.Path, window: Window = default_window, folders: Sequence[bytes] = ()) -> Source:
     """The source that `spec` describes; nothing is connected yet.
 
     `home` is the data folder, where accepted host keys are kept. `window` is asked by each connection that has one. `folders` are those
     that the user named, which may be links; folders that any connection of this source scans, or is asked about by `missing_folders`,
-    count as named too. `near` says that the way is short and processor time counts.
+    count as named too.
     """
     match spec.connection:
         case SshConnection():
-            return SshSource(spec, home, window, folders, near=near)
+            return SshSource(spec, home, window, folders)
         case DockerConnection():
             # Not before it is needed: what talks to engines takes 20 MB and a quarter of a second to load.
             from mediasync.sources.docker.source import DockerSource

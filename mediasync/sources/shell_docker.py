@@ -1,4 +1,5 @@
-"""Commands for a Docker engine on a far side and for a container: fixed text, nothing from a user or a source is ever put in it (invariant I7)."""
+"""Commands for a Docker engine on a far side and for a container: fixed text, nothing from a user or a source is ever put in it
+(invariant I7)."""
 
 from __future__ import annotations
 
@@ -7,5 +8,5 @@ DIAL = "docker system dial-stdio"
 
 IDENTIFY = """cat /proc/sys/kernel/random/boot_id || exit
 while IFS= read -r p; do stat -L -c "%d %i" "$p" 2>/dev/null || echo -; done"""
-"""For a shell in a container: says which run of which kernel it is, and then of each folder whose absolute path comes on a line of stdin which
-file system and inode it is."""
+"""For a shell in a container: says which run of which kernel it is, and then of each folder whose absolute path comes on a line of stdin
+which file system and inode it is."""

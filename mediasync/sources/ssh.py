@@ -6,8 +6,6 @@ the tools are not there. That is found out on one SSH connection, and remembered
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import asyncssh
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import Engine, HostKey, HostKeyTrust, SourceSpec, SshConnection
 from mediasync.profiles import PROFILES
-from mediasync.sources import hostkeys, shell, shell_posix, ssh_errors, ssh_program
+from mediasync.sources import hostkeys, shell, shell_posix, ssh_errors
 from mediasync.sources.agent.connection import AgentConnection, NamedFolders
 from mediasync.sources.base import Connection
 from mediasync.sources.channel import Window
@@ -29,8 +27,6 @@ from mediasync.sources.sftp.connection import SftpConnection
 from mediasync.sources.sftp.sightings import Sightings
 from mediasync.sources.ssh_line import SshLauncher, SshLine
 from mediasync.sources.ssh_login import Gate, Target
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,8 +76,7 @@ _NEXT: Mapping[tuple[Engine, Reason], Engine] = {
 class SshSource:
     """Files on a host with an SSH server. Implements `mediasync.sources.base.Source`."""
 
-    def __init__(self, spec: SourceSpec, home: Path, window: Window, folders: Sequence[bytes] = (), *, near: bool = False) -> None:
-        """With `near` the system's own client carries the agent where it can (`ssh_program`)."""
+    def __init__(self, spec: SourceSpec, home: Path, window: Window, folders: Sequence[bytes] = ()) -> None:
         assert isinstance(spec.connection, SshConnection)
         self._spec = spec
         self._reached_by = spec.connection
@@ -90,7 +85,6 @@ class SshSource:
         self._window = window
         self._folders = NamedFolders(folders)
         self._sightings = Sightings()
-        self._near = near
         self._engine: Engine | None = None if spec.engine is Engine.AUTO else spec.engine
 
     async def connect(self) -> Connection:
@@ -103,31 +97,11 @@ class SshSource:
                 "Add the path to the source, such as ssh://host/path/to/outputs.",
             )
         target = await self._gate.resolve(self._reached_by)
-        if self._near and (connection := await self._by_program(target, roots)) is not None:
-            return connection
         line = SshLine(self._gate, target, self._window)
         attempt = Attempt(line, roots, self._folders, Places.of(self._home, self._spec.key), self._spec.compress, self._sightings)
         if self._engine is not None:
             return await self._opener(self._engine)(attempt)
         return await self._find(attempt)
-
-    async def _by_program(self, target: Target, roots: tuple[bytes, ...]) -> Connection | None:
-        """The agent behind the system's client; None where that cannot be had."""
-        if self._engine not in (None, Engine.AGENT):
-            return None
-        program = await asyncio.to_thread(lambda: ssh_program.find(target, secrets_of(self._spec)))
-        if program is None:
-            return None
-        launcher = ssh_program.ProgramLauncher(program, target, shell.agent_command())
-        try:
-            connection = await AgentConnection.open(launcher, roots, "ssh", self._folders)
-        except MediasyncError as error:
-            # The client that is built in finds out why, and says it.
-            _logger.info("%s does not start the agent at %s: %s", program.path, target.place, error)
-            return None
-        finally:
-            launcher.close()
-        return connection
 
     def _opener(self, engine: Engine) -> Opener:
         if engine not in OPENERS:

@@ -24,13 +24,9 @@ from mediasync.sources.hostkeys import Host, HostKeys
 from mediasync.sources.secrets import Secrets
 from mediasync.sources.ssh_client import Client
 from mediasync.sources.ssh_identities import Identities, Wish
+from mediasync.sources.ssh_terms import CIPHERS, CONNECT_SECONDS, KEEPALIVE_SECONDS, KEEPALIVE_TRIES
 
-CONNECT_SECONDS = 15.0
 LOGIN_SECONDS = 30.0
-# asyncssh asks after so many seconds of silence, `KEEPALIVE_TRIES` times, and gives up one interval after the last: a black hole is
-# noticed after (tries + 1) intervals, 27 s.
-KEEPALIVE_SECONDS = 9.0
-KEEPALIVE_TRIES = 2
 CLOSE_SECONDS = 2.0
 MAX_JUMPS = 8
 _AGENT_VARIABLE = "SSH_AUTH_SOCK"
@@ -45,8 +41,6 @@ _HOST_KEY_ALGORITHMS = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )
-# The cheapest cipher on both sides first; chacha20 costs about twice as much.
-CIPHERS = "^aes128-gcm@openssh.com"
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,32 @@
 """The system's own SSH client as the way to a host that is near.
 
 Where the line is short, processor time is what limits a pull, and OpenSSH's `ssh` takes half of what a client in Python does for the same
-bytes. It is used for nothing that it could decide otherwise than we do: it reads no configuration, asks nobody, is shown the keys of the
-one host that we trust (those that `hostkeys` found) and offers the keys that `ssh_identities` would. What it cannot do in this way (jump
-hosts, passwords, passphrases, ciphers that the user chose) stays with the client that is built in, as does whatever it fails at.
+bytes. It reads no configuration, asks nobody, is shown the keys of the one host that are trusted and offers the keys that it is
+told. Whether it can be used at all is found out by `ssh_near`; here is nothing that takes long to load, because the processes that use it
+should begin at once.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import asyncssh
-
-from mediasync.sources import ssh_identities
+from mediasync.errors import MediasyncError
+from mediasync.sources import shell
+from mediasync.sources.agent.connection import AgentConnection, NamedFolders
+from mediasync.sources.base import Connection
 from mediasync.sources.process import ChildLauncher
-from mediasync.sources.secrets import Secrets
-from mediasync.sources.ssh_login import CIPHERS, CONNECT_SECONDS, KEEPALIVE_SECONDS, KEEPALIVE_TRIES, Target
+from mediasync.sources.ssh_terms import CIPHERS, CONNECT_SECONDS, KEEPALIVE_SECONDS, KEEPALIVE_TRIES
 
-PROGRAM = "ssh"
+HOST_ALIAS = "mediasync"
+"""What the host is called in `Program.known_hosts`."""
 
-_ALIAS = "mediasync"
 _OPTIONS = (
     "BatchMode=yes",
     "StrictHostKeyChecking=yes",
-    f"HostKeyAlias={_ALIAS}",
+    f"HostKeyAlias={HOST_ALIAS}",
     "GlobalKnownHostsFile=/dev/null",
     "UpdateHostKeys=no",
     "CheckHostIP=no",
@@ -43,49 +43,50 @@ _OPTIONS = (
 )
 
 
+_logger = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class Program:
-    """The client, and what it is given: the lines of a known_hosts file, and files with keys."""
+    """The client's path, whom it logs in as where, and what it is given for that: the lines of a known_hosts file, and files with keys.
+    `roots` are the folders that the agent may begin at."""
 
     path: str
+    host: str
+    port: int
+    user: str
+    place: str
+    roots: tuple[bytes, ...]
     known_hosts: bytes
     key_files: tuple[str, ...]
 
 
-def find(target: Target, secrets: Secrets) -> Program | None:
-    """The client, if it is installed and would log in to this target as we would. Reads files, so that it belongs into a thread."""
-    needs_us = target.jumps or secrets.password or secrets.passphrase or target.configured & {"Ciphers", "HostKeyAlgorithms"}
-    path = None if needs_us else shutil.which(PROGRAM)
-    known_hosts = _known_hosts(target) if path else b""
-    key_files = ssh_identities.plain_files(target.identities) if known_hosts else ()
-    return Program(path, known_hosts, key_files) if path and key_files else None
+async def connect(program: Program, folders: Sequence[bytes]) -> Connection | None:
+    """The agent behind the client; None where it does not come about. Why, the client that is built in finds out."""
+    launcher = _Launcher(program, shell.agent_command())
+    try:
+        return await AgentConnection.open(launcher, program.roots, "ssh", NamedFolders(folders))
+    except MediasyncError as error:
+        _logger.info("%s does not start the agent at %s: %s", program.path, program.place, error)
+        return None
+    finally:
+        launcher.close()
 
 
-class ProgramLauncher(ChildLauncher):
+class _Launcher(ChildLauncher):
     """Starts a command at the host by way of the client. Nothing on its command line is secret."""
 
-    def __init__(self, program: Program, target: Target, command: str) -> None:
+    def __init__(self, program: Program, command: str) -> None:
         # A file without a name, which ends with this process; the client reads it before it logs in.
         self._keys = os.memfd_create("known_hosts")
         os.write(self._keys, program.known_hosts)
-        arguments = [program.path, "-F", "none", "-T", "-p", str(target.host.port), "-l", target.user]
+        arguments = [program.path, "-F", "none", "-T", "-p", str(program.port), "-l", program.user]
         for option in (f"UserKnownHostsFile=/proc/{os.getpid()}/fd/{self._keys}", "IdentityAgent=none", *_OPTIONS):
             arguments += ["-o", option]
         for name in program.key_files:
             arguments += ["-i", name]
-        super().__init__([*arguments, "--", target.host.name, command], target.place)
+        super().__init__([*arguments, "--", program.host, command], program.place)
 
     def close(self) -> None:
         """To be called once the client is logged in, or gone."""
         os.close(self._keys)
-
-
-def _known_hosts(target: Target) -> bytes:
-    """What we trust, as lines of a known_hosts file; empty where that is nothing."""
-    hosts, authorities, revoked, *_ = target.keys.trusted(target.host)
-    lines = [*_lines("", hosts), *_lines("@cert-authority ", authorities)]
-    return b"".join((*lines, *_lines("@revoked ", revoked))) if lines else b""
-
-
-def _lines(marker: str, keys: Sequence[asyncssh.SSHKey]) -> list[bytes]:
-    return [f"{marker}{_ALIAS} ".encode() + key.export_public_key("openssh").strip() + b"\n" for key in keys]

@@ -15,7 +15,7 @@ import pytest
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import SourceSpec
-from mediasync.sources import ssh_login
+from mediasync.sources import ssh_terms
 from mediasync.sources.factory import open_source
 from mediasync.sources.secrets import PASSPHRASE_VARIABLE, PASSWORD_VARIABLE
 from tests.fixtures.ssh import AsyncsshServers, FaultyServer, SshServer, start_sshd
@@ -356,7 +356,7 @@ async def test_secrets_are_in_no_log_line(
 
 def test_a_black_hole_is_noticed_within_half_a_minute() -> None:
     # asyncssh gives up one interval after the last try.
-    assert ssh_login.KEEPALIVE_SECONDS * (ssh_login.KEEPALIVE_TRIES + 1) <= 30
+    assert ssh_terms.KEEPALIVE_SECONDS * (ssh_terms.KEEPALIVE_TRIES + 1) <= 30
 
 
 async def test_files_that_others_can_read_are_warned_of_once(

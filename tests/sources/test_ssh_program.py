@@ -13,9 +13,11 @@ import pytest
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import Engine, SourceSpec, SshConnection
+from mediasync.sources import ssh_program
 from mediasync.sources.base import Connection, FileEntry, ReadStatus
 from mediasync.sources.factory import open_source
 from mediasync.sources.secrets import PASSPHRASE_VARIABLE, PASSWORD_VARIABLE
+from mediasync.sources.ssh_near import find_program
 from tests.fixtures.sources import Collector, read, want
 from tests.fixtures.ssh import SshServer
 
@@ -45,7 +47,10 @@ def clients() -> list[str]:
 
 
 async def connected(spec: SourceSpec, home: Path) -> Connection:
-    return await open_source(spec, home=home, near=True).connect()
+    """Connects as a receiver near the source does."""
+    program = await find_program(spec, home)
+    connection = await ssh_program.connect(program, ()) if program is not None else None
+    return connection or await open_source(spec, home=home).connect()
 
 
 async def test_a_near_host_is_reached_by_the_systems_client(sshd: SshServer, tmp_path: Path) -> None:

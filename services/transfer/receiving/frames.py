@@ -19,6 +19,7 @@ from mediasync.errors import MediasyncError, reason_of
 from mediasync.model import SourceSpec
 from mediasync.sources.base import FileEntry, FileRead, ReadStatus, WantedFile
 from mediasync.sources.selection import Selection
+from mediasync.sources.ssh_program import Program
 from services.transfer.entities import StagedFile
 from services.transfer.receiving.reception import Received
 from services.transfer.staging import StagingArea
@@ -64,12 +65,12 @@ class Answer(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Open:
-    """Connect to this source. `home` is the data folder; `near` says that the way is short."""
+    """Connect to this source. `home` is the data folder; `program` is the client for a host that is near."""
 
     spec: SourceSpec
     home: str
     folders: tuple[bytes, ...]
-    near: bool = False
+    program: Program | None = None
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Receiver:
         self._reader = reader
         self._writer = writer
         self._label = order.spec.label
-        self.near = order.near
+        self.near = order.program is not None
         self.round_trip_seconds = 0.0
         self.idle_since = time.monotonic()
         self._opened = False

@@ -18,8 +18,8 @@ from typing import cast
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.runtime import crash
+from mediasync.sources import ssh_program
 from mediasync.sources.base import Connection, Source, WantedFile
-from mediasync.sources.factory import open_source
 from services.transfer.bandwidth import LanePace
 from services.transfer.library import library_error
 from services.transfer.receiving import frames
@@ -132,17 +132,15 @@ class _Telling:
 
 
 async def _serve(worker: _Worker, order: Open) -> None:
-    async def window() -> int:
-        return await worker.window
-
-    source = open_source(order.spec, home=Path(order.home), window=window, folders=order.folders, near=order.near)
-    connection = await _connected(worker, source)
+    connector = _Connector(worker, order)
+    connection = await connector.connect()
+    worker.tell(frames.opened(connection.probe.round_trip_seconds))
     while True:
         pull = await worker.pulls.get()
         if connection.broken:
             # It ended while nobody looked, as servers do that let nobody idle.
             await connection.close()
-            connection = await source.connect()
+            connection = await connector.connect()
         try:
             await _pull(worker, connection, pull)
         except OSError as error:
@@ -150,10 +148,28 @@ async def _serve(worker: _Worker, order: Open) -> None:
         worker.tell(frames.frame(Answer.PULLED))
 
 
-async def _connected(worker: _Worker, source: Source) -> Connection:
-    connection = await source.connect()
-    worker.tell(frames.opened(connection.probe.round_trip_seconds))
-    return connection
+class _Connector:
+    """Connects as ordered: by way of the system's client where that does, else with our own."""
+
+    def __init__(self, worker: _Worker, order: Open) -> None:
+        self._worker = worker
+        self._order = order
+        self._source: Source | None = None
+
+    async def connect(self) -> Connection:
+        """A new connection. Raises MediasyncError."""
+        order = self._order
+        if order.program is not None and (connection := await ssh_program.connect(order.program, order.folders)) is not None:
+            return connection
+        if self._source is None:
+            # Not before it is needed: all that may be a source takes longer to load than a near host to be reached.
+            from mediasync.sources.factory import open_source
+
+            self._source = open_source(order.spec, home=Path(order.home), window=self._window, folders=order.folders)
+        return await self._source.connect()
+
+    async def _window(self) -> int:
+        return await self._worker.window
 
 
 async def _pull(worker: _Worker, connection: Connection, pull: PullOrder) -> None:

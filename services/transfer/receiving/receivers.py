@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mediasync.model import SourceSpec
 from mediasync.sources.channel import Window
+from mediasync.sources.ssh_near import find_program
 from services.transfer.receiving.frames import Open
 from services.transfer.receiving.receiver import Receiver
 
@@ -86,7 +87,8 @@ class Receivers:
         return await (starting.pop() if starting else self._start(spec, folders, near))
 
     async def _start(self, spec: SourceSpec, folders: Sequence[bytes], near: bool = False) -> Receiver:
-        return await Receiver.start(Open(spec, str(self._home), tuple(folders), near))
+        program = await find_program(spec, self._home) if near else None
+        return await Receiver.start(Open(spec, str(self._home), tuple(folders), program))
 
     def _look_after(self) -> None:
         if self._reaper is None or self._reaper.done():

@@ -9,7 +9,7 @@ import pytest
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import Engine
-from mediasync.sources import ssh_login
+from mediasync.sources import ssh_terms
 from mediasync.sources.agent import session
 from mediasync.sources.base import ScanRequest
 from mediasync.sources.factory import open_source
@@ -59,4 +59,4 @@ async def test_a_black_hole_ends_a_watch(far: tuple[FarSide, ChaosProxy], monkey
 
 def test_a_dead_line_is_noticed_within_half_a_minute() -> None:
     assert session.LINE_SECONDS * (1 + 1 / session.LOOKS) < 30
-    assert ssh_login.KEEPALIVE_SECONDS * (ssh_login.KEEPALIVE_TRIES + 1) <= 30
+    assert ssh_terms.KEEPALIVE_SECONDS * (ssh_terms.KEEPALIVE_TRIES + 1) <= 30
