@@ -128,11 +128,18 @@ def _no_file(config: Path | None) -> str:
 
 
 def _notes(configuration: Configuration) -> list[str]:
-    return [
+    notes = [
         f"the source {name} has no destination: give it one, set media_base, or name one in `mediasync sync {name} DEST`"
         for name, spec in configuration.sources.items()
         if not spec.dest_path
     ]
+    if not configuration.ingest.async_mode:
+        notes += [
+            f"the source {name} is watched: its job never ends, so that it waits for no subscriber"
+            for name, spec in configuration.sources.items()
+            if spec.options.watch
+        ]
+    return notes
 
 
 def _print_group(title: str, settings: Iterable[Setting]) -> None:

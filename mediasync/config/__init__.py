@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from mediasync.config.configuration import Configuration, CoordinatorSettings, IngestSettings, Setting, Subscriber
+from mediasync.config.configuration import Configuration, CoordinatorSettings, Setting
+from mediasync.config.ingest import IngestSettings, Subscriber
 from mediasync.config.loading import Examination, examine, load
 from mediasync.config.sync_config import NotInForceWarning, SyncConfig
 from mediasync.config.urls import is_url, parse_source_url

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mediasync.config import schema, tree, urls
+from mediasync.config import ingest, schema, tree, urls
 from mediasync.config.tree import Items, Mistake, Node, Scalar, Table
 from mediasync.errors import MediasyncError
 from mediasync.model import DockerConnection, Engine, LocalConnection, SourceConnection, SourceType, SshConnection
@@ -16,7 +16,6 @@ from mediasync.profiles import PROFILES, engines_of
 from mediasync.suggest import nearest
 
 DEFAULT_SOURCE = "default"
-RESERVED_SUBSCRIBERS = frozenset({"catalog"})
 _SYNONYMS = {
     "hostname": "host",
     "address": "host",
@@ -72,7 +71,7 @@ def _mistake(root: Table, kind: str, loc: tree.Path, context: dict[str, Any], me
 def _hint(loc: tree.Path) -> str:
     name, above = str(loc[-1]), loc[:-1]
     section = schema.section_of(schema.at(above))
-    known = section.model_fields if section else {}
+    known = section.known() if section else {}
     near = _SYNONYMS.get(name.lower())
     if near not in known:
         near = nearest(name, known)
@@ -112,8 +111,7 @@ def _across(root: Table) -> Iterator[Mistake]:
     for name in sources.nodes if isinstance(sources, Table) else ():
         yield from _options(root, ("sources", name))
         yield from _connection(root, ("sources", name))
-    yield from _either(root, ("ingest",), "connection_string", "connection_string_file")
-    yield from _subscribers(root)
+    yield from ingest.mistakes(root)
 
 
 def _options(root: Table, path: tree.Path) -> Iterator[Mistake]:
@@ -200,21 +198,6 @@ def _fitting(root: Table, path: tree.Path, node: Table, connection: SourceConnec
 def _text(node: Table, key: str) -> str:
     below = node.nodes.get(key)
     return below.text or "" if isinstance(below, Scalar) else ""
-
-
-def _subscribers(root: Table) -> Iterator[Mistake]:
-    seen: dict[str, tree.Origin] = {}
-    items = tree.find(root, ("ingest", "subscribers"))
-    for place in range(len(items.nodes) if isinstance(items, Items) else 0):
-        path = ("ingest", "subscribers", place, "name")
-        name = tree.find(root, path)
-        if not isinstance(name, Scalar) or not name.text:
-            continue
-        if name.text in RESERVED_SUBSCRIBERS:
-            yield _at(root, path, f"`{name.text}` is the built-in subscriber; choose another name")
-        elif name.text in seen:
-            yield _at(root, path, f"the subscriber of {seen[name.text]} has this name already; choose another")
-        seen.setdefault(name.text, name.origin)
 
 
 def _either(root: Table, path: tree.Path, one: str, other: str) -> Iterator[Mistake]:

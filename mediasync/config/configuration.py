@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from mediasync.config import schema, tree, urls
 from mediasync.config.checks import DEFAULT_SOURCE
 from mediasync.config.fields import SecretOfFile
+from mediasync.config.ingest import DEFAULT_BATCH_SIZE, IngestSettings, settings_of
 from mediasync.config.tree import Origin, Table
 from mediasync.model import (
     DockerConnection,
@@ -31,8 +32,8 @@ from mediasync.profiles import PROFILES
 from mediasync.sources.secrets import Secrets
 
 DEFAULT_LISTEN = "127.0.0.1:7171"
-DEFAULT_BATCH_SIZE = 50
 MASK = "********"
+_INGEST_DEFAULTS = ("batch_size", "linger_ms", "async_mode", "wait_for", "wait_seconds", "implementation", "retention_days", "retention_gb")
 Shown = str | int | float | bool | None | list["Shown"]
 """A value as it is printed; secrets are masked in it."""
 
@@ -56,24 +57,6 @@ class CoordinatorSettings:
     """The clients' one address: `listen` is `host:port` on loopback; port 0 lets the system choose."""
 
     listen: str = DEFAULT_LISTEN
-
-
-@dataclass(frozen=True)
-class Subscriber:
-    """An address (`host:port` or `unix:/path`) that implements MediaIngest. `events` are lower-case names of event types such as
-    `file_synced`; none means all."""
-
-    name: str
-    address: str
-    events: tuple[str, ...] = ()
-    batch_size: int = DEFAULT_BATCH_SIZE
-
-
-@dataclass(frozen=True)
-class IngestSettings:
-    """Who is told about files, besides the built-in catalog."""
-
-    subscribers: tuple[Subscriber, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -224,23 +207,23 @@ class _Resolver:
     def _ingest(self) -> IngestSettings:
         section = self._typed.ingest or schema.IngestSection()
         path = ("ingest",)
-        self._section(path, section, skip={"subscribers", "batch_size"})
-        self._show((*path, "batch_size"), section.batch_size, DEFAULT_BATCH_SIZE)
-        subscribers = []
-        for place, item in enumerate(section.subscribers or ()):
+        settings = settings_of(section)
+        self._section(path, section, skip={"subscribers", *_INGEST_DEFAULTS})
+        for key in _INGEST_DEFAULTS:
+            default = DEFAULT_BATCH_SIZE if key == "batch_size" else getattr(settings, key)
+            self._show((*path, key), getattr(section, key), default)
+        for place, (item, subscriber) in enumerate(zip(section.subscribers or (), settings.subscribers, strict=True)):
             self._section((*path, "subscribers", place), item, skip={"batch_size"})
-            batch_size = section.batch_size or DEFAULT_BATCH_SIZE
-            self._show((*path, "subscribers", place, "batch_size"), item.batch_size, batch_size, "ingest.batch_size")
-            subscribers.append(Subscriber(item.name, item.address, tuple(item.events or ()), item.batch_size or batch_size))
+            self._show((*path, "subscribers", place, "batch_size"), item.batch_size, subscriber.batch_size, "ingest.batch_size")
         self._section(("cleanup",), self._typed.cleanup or schema.CleanupEverywhere())
-        return IngestSettings(tuple(subscribers))
+        return settings
 
     def _section(
         self, path: tree.Path, section: schema.Section, skip: set[str] | None = None, options: SyncOptions | None = None, above: str = ""
     ) -> None:
         """Shows every key of a section that is written, and every option of a sync."""
-        for key in type(section).model_fields:
-            value = getattr(section, key)
+        for key in type(section).known():
+            value = section.value(key)
             if key in (skip or ()):
                 continue
             if isinstance(value, schema.Section):
@@ -307,7 +290,7 @@ def _options(section: schema.Options, defaults: SyncOptions) -> SyncOptions:
 
 def _later(path: tree.Path) -> schema.Later | None:
     section = schema.section_of(schema.at(path[:-1]))
-    info = section.model_fields[str(path[-1])] if section else None
+    info = section.known()[str(path[-1])] if section else None
     return next((mark for mark in info.metadata if isinstance(mark, schema.Later)), None) if info else None
 
 

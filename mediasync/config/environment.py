@@ -133,7 +133,7 @@ def _example(path: tuple[str, ...]) -> str:
 
 def _hint(variable: str, path: tuple[str, ...], name: str) -> str:
     section = schema.section_of(schema.at(path))
-    if section and (near := nearest(name, section.model_fields)) and schema.section_of(schema.at((*path, near))) is None:
+    if section and (near := nearest(name, section.known())) and schema.section_of(schema.at((*path, near))) is None:
         return f"; did you mean `{variable_of((*path, near))}`?"
     every = [variable_of(key) for key in schema.paths() if not {"*", "[]"} & set(key)]
     return did_you_mean(variable, [*every, *PROCESS_VARIABLES])

@@ -32,6 +32,8 @@ E = TypeVar("E", bound=enum.StrEnum)
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+PULL = "pull"
+"""In place of a subscriber's address: its reader comes to us."""
 _WORD = re.compile(r"[^\x00-\x1f\x7f]{1,4096}")
 
 
@@ -264,6 +266,38 @@ def _address(value: Any) -> str:
     return str(text)
 
 
+def _subscriber_address(value: Any) -> str:
+    if isinstance(value, str) and value.lower() == PULL:
+        return PULL
+    try:
+        return _address(value)
+    except PydanticCustomError:
+        raise expected("host:port, unix:/path or pull") from None
+
+
+def _start(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"(?i:beginning|now|snapshot)|[1-9][0-9]{0,17}", value):
+        raise expected("beginning, now, snapshot or the number of an event")
+    return value.lower()
+
+
+def _database_url(value: Any) -> SecretStr:
+    return SecretStr(_checked_database_url(_secret(value).get_secret_value()))
+
+
+def _database_url_file(value: Any) -> SecretStr:
+    secret = _secret_file(value)
+    _checked_database_url(secret.get_secret_value())
+    return secret
+
+
+def _checked_database_url(text: str) -> str:
+    """The URL, which may hold a password: what is wrong with it is said without it."""
+    if not re.fullmatch(r"postgresql://[^\x00-\x20\x7f]+|sqlite:///[^\x00-\x1f\x7f]+", text):
+        raise expected("postgresql://user:password@host/database or sqlite:///path")
+    return text
+
+
 def split_address(text: str) -> tuple[str, int]:
     """Host and port of `host:port` or `[address]:port`; two empty values when it is neither."""
     match = re.fullmatch(r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", text)
@@ -302,7 +336,10 @@ EngineUrl = Annotated[str, PlainValidator(_engine_url)]
 Secret = Annotated[SecretStr, PlainValidator(_secret)]
 SecretFile = Annotated[SecretStr, PlainValidator(_secret_file)]
 Listen = Annotated[str, PlainValidator(_loopback)]
-Address = Annotated[str, PlainValidator(_address)]
+SubscriberAddress = Annotated[str, PlainValidator(_subscriber_address)]
+Start = Annotated[str, PlainValidator(_start)]
+DatabaseUrl = Annotated[SecretStr, PlainValidator(_database_url)]
+DatabaseUrlFile = Annotated[SecretStr, PlainValidator(_database_url_file)]
 Folders = Annotated[tuple[Folder, ...], BeforeValidator(_listed)]
 LocalPaths = Annotated[tuple[LocalPath, ...], BeforeValidator(_listed)]
 Words = Annotated[tuple[Word, ...], BeforeValidator(_listed)]

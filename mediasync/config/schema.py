@@ -10,7 +10,8 @@ import types
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic.fields import FieldInfo
 
 from mediasync.config import fields as f
 from mediasync.model import Duplicates, Durability, Engine, FollowSymlinks
@@ -32,6 +33,15 @@ class Section(BaseModel):
     """A mapping of known keys. None is a key that was not written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    @classmethod
+    def known(cls) -> dict[str, FieldInfo]:
+        """Every key as it is written, which is no name for a field where Python has the word for itself."""
+        return {info.alias or name: info for name, info in cls.model_fields.items()}
+
+    def value(self, key: str) -> Any:
+        """What is written for `key`."""
+        return getattr(self, key if key in type(self).model_fields else f"{key}_")
 
 
 class CleanupSection(Section):
@@ -175,15 +185,23 @@ class CoordinatorSection(Section):
     listen: f.Listen | None = None
 
 
+EventName = Annotated[str, f.choice("file_synced", "file_processed", "file_deleted", "sync_complete", "batch_synced")]
+
+
 class SubscriberSection(Section):
-    """An address that implements MediaIngest."""
+    """An address that implements MediaIngest, or a cursor for one who reads by himself."""
 
     name: f.Name
-    address: f.Address
-    events: (
-        Annotated[tuple[Annotated[str, f.choice("file_synced", "file_processed", "file_deleted", "sync_complete")], ...], f.as_list] | None
-    ) = None
+    address: f.SubscriberAddress
+    events: Annotated[tuple[EventName, ...], f.as_list] | None = None
+    source: f.Words | None = None
+    path: f.Patterns | None = None
+    from_: Annotated[f.Start | None, Field(alias="from")] = None
     batch_size: Annotated[int, f.whole(1, 1000)] | None = None
+    tls_ca_file: f.LocalPath | None = None
+    tls_cert_file: f.LocalPath | None = None
+    tls_key_file: f.LocalPath | None = None
+    token_file: f.LocalPath | None = None
 
 
 class IngestSection(Section):
@@ -191,12 +209,17 @@ class IngestSection(Section):
 
     subscribers: Annotated[tuple[SubscriberSection, ...], f.as_list] | None = None
     batch_size: Annotated[int, f.whole(1, 1000)] | None = None
-    async_mode: Annotated[f.Flag | None, Later("a sync never waits for subscribers", (True,))] = None
-    implementation: Annotated[
-        Annotated[str, f.choice("catalog", "postgres", "custom")] | None, Later("the built-in catalog is used", ("catalog",))
-    ] = None
-    connection_string: Annotated[f.Secret | None, Later("the built-in catalog is used")] = None
-    connection_string_file: Annotated[f.SecretFile | None, Later("the built-in catalog is used")] = None
+    linger_ms: Annotated[int, f.whole(0, 50)] | None = None
+    async_mode: f.Flag | None = None
+    wait_for: Annotated[tuple[f.Name, ...], f.as_list] | None = None
+    wait_seconds: Annotated[float, f.number(1, 86_400, "seconds")] | None = None
+    implementation: Annotated[str, f.choice("catalog", "postgres", "custom")] | None = None
+    connection_string: f.DatabaseUrl | None = None
+    connection_string_file: f.DatabaseUrlFile | None = None
+    log_connection_string: f.DatabaseUrl | None = None
+    log_connection_string_file: f.DatabaseUrlFile | None = None
+    retention_days: f.Amount | None = None
+    retention_gb: f.Amount | None = None
 
 
 class Root(Section):
@@ -237,7 +260,7 @@ def names_of(annotation: Any) -> Any:
 def inside(annotation: Any, step: str | int) -> Any:
     """What stands below `step`, or None when nothing can."""
     if section := section_of(annotation):
-        info = section.model_fields.get(str(step))
+        info = section.known().get(str(step))
         return info.annotation if info else None
     if isinstance(step, int):
         kind = unwrapped(annotation)
@@ -258,7 +281,7 @@ def at(path: tuple[str | int, ...]) -> Any:
 def paths(annotation: Any = Root, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """The path of every key of the schema; `*` stands for a name, `[]` for the items of a list."""
     if section := section_of(annotation):
-        return [found for name, info in section.model_fields.items() for found in paths(info.annotation, (*path, name))]
+        return [found for name, info in section.known().items() for found in paths(info.annotation, (*path, name))]
     if below := names_of(annotation):
         return paths(below, (*path, "*"))
     item = inside(annotation, 0)

@@ -198,7 +198,7 @@ def _local(path: str, folder: str | None) -> bytes:
     raw = _raw(path, path)
     if b"\0" in raw:
         raise _wrong(path, f"{_shown(path)}: a path cannot hold a NUL character")
-    expanded = os.path.expanduser(raw)
+    expanded = os.fsencode(os.path.expanduser(os.fsdecode(raw)))
     if expanded.startswith(b"~"):
         raise _wrong(path, f"{_shown(path)}: there is no such user's home folder here (write ./{_shown(path)} for a folder of that name)")
     return os.path.normpath(b"/" + os.path.join(os.fsencode(folder or os.getcwd()), expanded).lstrip(b"/"))

@@ -100,7 +100,7 @@ class DeadLetterStore(Protocol):
     """The dead letters, and the side queues that they are offered again from."""
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
-        """Keeps events as dead letters; numbers, and `time_ns` where it is 0, are given here. One there already (same subscription, sequence
+        """Keeps events as dead letters; numbers, and `time_ns` where it is 0, are given here. One there already (same sequence
         and id) gets the new reason, answer and attempts."""
 
     async def dead_letters(self, subscription: str, before: int, limit: int) -> list[DeadLetter]:

@@ -151,6 +151,6 @@ def test_the_example_names_every_key_that_is_in_force() -> None:
     for path in schema.paths():
         section = schema.section_of(schema.at(tuple(0 if step == "[]" else step for step in path[:-1])))
         assert section is not None
-        later = any(isinstance(mark, schema.Later) for mark in section.model_fields[path[-1]].metadata)
+        later = any(isinstance(mark, schema.Later) for mark in section.known()[path[-1]].metadata)
         if not later and path[0] != "cleanup" and path[:2] != ("sync", "source"):
             assert f"{path[-1]}:" in text or path[-1] in ("identity_files",) or path[-2:] == ("destination", "path"), path

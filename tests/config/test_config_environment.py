@@ -47,7 +47,9 @@ def test_the_older_form_can_be_set_by_variables_too(configured: Configured) -> N
 
 
 def test_a_list_of_sections_is_written_as_json(configured: Configured) -> None:
-    (subscriber,) = configured("", {"MEDIASYNC_INGEST__SUBSCRIBERS": '[{"name": "a", "address": "h:1", "events": []}]'}).ingest.subscribers
+    (subscriber,) = configured(
+        "", {"MEDIASYNC_INGEST__SUBSCRIBERS": '[{"name": "a", "address": "localhost:1", "events": []}]'}
+    ).ingest.subscribers
     assert (subscriber.name, subscriber.events) == ("a", ())
 
 

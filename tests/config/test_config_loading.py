@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mediasync.config import Configuration, Subscriber, load, locate
+from mediasync.config import Configuration, IngestSettings, Subscriber, load, locate
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import (
     DockerConnection,
@@ -239,6 +239,61 @@ def test_subscribers_have_the_sections_batch_size_unless_their_own(configured: C
     assert "ingest.subscribers[2].batch_size" in configuration.in_force
 
 
+def test_what_is_not_said_of_ingest_has_its_default(configured: Configured) -> None:
+    assert configured("").ingest == IngestSettings()
+    assert configured("ingest: {subscribers: [{name: a, address: pull}]}").ingest.wait_for == ("catalog", "a")
+
+
+def test_every_setting_of_ingest_is_read(configured: Configured, tmp_path: Path) -> None:
+    (tmp_path / "log.url").write_text("postgresql://u@h/log\n")
+    configuration = configured(
+        """
+        ingest:
+          async_mode: false
+          wait_for: far
+          wait_seconds: 20
+          linger_ms: 0
+          retention_days: 0
+          retention_gb: 0.5
+          connection_string: postgresql://u@h/db
+          log_connection_string_file: log.url
+          subscribers:
+            - {name: far, address: 'nas.lan:9000', source: forge, path: ['a/**', '!a/b'], from: 17,
+               tls_ca_file: ca.pem, tls_cert_file: us.pem, tls_key_file: us.key, token_file: token}
+            - {name: reader, address: PULL, from: Snapshot, events: batch_synced}
+        """
+    )
+    here = tmp_path
+    assert configuration.ingest == IngestSettings(
+        (
+            Subscriber(
+                "far",
+                "nas.lan:9000",
+                (),
+                50,
+                ("forge",),
+                ("a/**", "!a/b"),
+                17,
+                here / "ca.pem",
+                here / "us.pem",
+                here / "us.key",
+                here / "token",
+            ),
+            Subscriber("reader", "", ("batch_synced",), start="snapshot"),
+        ),
+        async_mode=False,
+        wait_for=("far",),
+        wait_seconds=20,
+        implementation="postgres",
+        connection_string="postgresql://u@h/db",
+        log_connection_string="postgresql://u@h/log",
+        retention_days=0,
+        retention_gb=0.5,
+        linger_ms=0,
+    )
+    assert configuration.not_yet == ()
+
+
 @pytest.mark.parametrize(
     ("written", "listen"), [("localhost:0", "localhost:0"), ("'[::1]:7171'", "[::1]:7171"), ("127.0.0.2:80", "127.0.0.2:80")]
 )
@@ -307,7 +362,7 @@ def test_a_secret_is_masked_wherever_the_configuration_is_shown(configured: Conf
     shown = repr(configuration)
     assert not [word for word in ("from-file", "from-environment", "p4ss") if word in shown]
     assert shown.count("********") == 3
-    assert configuration.not_yet == ("ingest.connection_string",)
+    assert configuration.ingest.connection_string == "postgresql://u:p4ss@h/db"
 
 
 def test_a_source_can_be_written_as_a_url(configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
