@@ -28,8 +28,6 @@ class ConnectionPool:
         self.round_trip_seconds = 0.0
         """Of the last connection that was made; 0 before there was one."""
         self.line = LineRate()
-        self.measured = asyncio.Event()
-        """Set once there was one."""
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -78,7 +76,6 @@ class ConnectionPool:
             await connection.close()
         connection = await self._source.connect()
         self.round_trip_seconds = connection.probe.round_trip_seconds
-        self.measured.set()
         return connection
 
     def _reap(self) -> None:

@@ -22,6 +22,7 @@ from mediasync.sources.selection import Selection
 from mediasync.sources.ssh_program import Program
 from services.transfer.entities import StagedFile
 from services.transfer.receiving.reception import Received
+from services.transfer.receiving.windows import Line
 from services.transfer.staging import StagingArea
 
 _HEADER = struct.Struct("<BI")
@@ -65,12 +66,14 @@ class Answer(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Open:
-    """Connect to this source. `home` is the data folder; `program` is the client for a host that is near."""
+    """Connect to this source. `home` is the data folder; `program` is the client for a host that is near. With `line` it goes
+    on from its login by itself, without waiting for its window."""
 
     spec: SourceSpec
     home: str
     folders: tuple[bytes, ...]
     program: Program | None = None
+    line: Line | None = None
 
 
 @dataclass(frozen=True)

@@ -84,11 +84,9 @@ class Lanes:
     def warm(self) -> None:
         """A large pull is expected: receivers begin to log in, while others still look at what there is."""
         if self.receivers is not None:
-            self.receivers.warm(self.spec, min(_WARM_LANES, self.options.parallel_transfers), self._planned_window, self.folders)
-
-    async def _planned_window(self) -> int:
-        await self.pool.measured.wait()
-        return self._plan().window_bytes
+            most = self.options.parallel_transfers
+            line = windows.Line(most, self.pool.line.bytes_per_second)
+            self.receivers.warm(self.spec, line, min(_WARM_LANES, most), self.folders)
 
     @asynccontextmanager
     async def for_pull(self, wanted: Wanted) -> AsyncIterator[Sequence[LaneOpener]]:

@@ -1,6 +1,6 @@
 """A receiver: one connection to one source, in a process of its own. Started by `receiver.Receiver`; ends with its socket.
 
-It logs in at once and waits with the session for its window, which the worker knows once it has measured the line. It opens no database
+It logs in at once, and begins its session with the window that it is told, or that its login lets it reckon. It opens no database
 and decides nothing: what is wanted comes in batches, what became of each file goes back in order.
 """
 
@@ -11,6 +11,7 @@ import contextlib
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -155,6 +156,7 @@ class _Connector:
         self._worker = worker
         self._order = order
         self._source: Source | None = None
+        self._began = 0.0
 
     async def connect(self) -> Connection:
         """A new connection. Raises MediasyncError."""
@@ -166,9 +168,13 @@ class _Connector:
             from mediasync.sources.factory import open_source
 
             self._source = open_source(order.spec, home=Path(order.home), window=self._window, folders=order.folders)
+        self._began = time.monotonic()
         return await self._source.connect()
 
     async def _window(self) -> int:
+        line = self._order.line
+        if line is not None and not self._worker.window.done():
+            return line.window_after_login(time.monotonic() - self._began)
         return await self._worker.window
 
 

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mediasync.model import SourceSpec
-from mediasync.sources.channel import Window
 from mediasync.sources.ssh_near import find_program
 from services.transfer.receiving.frames import Open
 from services.transfer.receiving.receiver import Receiver
+from services.transfer.receiving.windows import Line
 
 _IDLE_SECONDS = 30.0
 
@@ -25,7 +25,6 @@ class Receivers:
         self._idle: dict[SourceSpec, list[Receiver]] = {}
         self._starting: dict[SourceSpec, list[asyncio.Task[Receiver]]] = {}
         self._busy: set[Receiver] = set()
-        self._opening: set[asyncio.Task[None]] = set()
         self._busy_since = 0.0
         self._reaper: asyncio.Task[None] | None = None
 
@@ -39,16 +38,14 @@ class Receivers:
         """How long there has been a pull without a pause; 0 while there is none."""
         return time.monotonic() - self._busy_since if self._busy else 0.0
 
-    def warm(self, spec: SourceSpec, count: int, window: Window, folders: Sequence[bytes] = ()) -> None:
-        """Begins to log in with so many, if there are not as many already: a pull that needs them is expected. They go on with the window
-        that they are told once the line has been measured."""
+    def warm(self, spec: SourceSpec, line: Line, count: int, folders: Sequence[bytes] = ()) -> None:
+        """Begins to log in with so many, if there are not as many already: a pull over `line` that needs them is expected. They choose
+        their windows by what their logins take, for whoever comes with a measured one comes too late."""
         there = self._starting.setdefault(spec, [])
         for _ in range(count - len(there) - len(self._idle.get(spec, ()))):
-            receiver = asyncio.create_task(self._start(spec, folders), name="warm a receiver")
-            there.append(receiver)
-            opening = asyncio.create_task(_open(receiver, window), name="open a warm receiver")
-            self._opening.add(opening)
-            opening.add_done_callback(self._opening.discard)
+            there.append(
+                asyncio.create_task(Receiver.start(Open(spec, str(self._home), tuple(folders), line=line)), name="warm a receiver")
+            )
         self._look_after()
 
     @asynccontextmanager
@@ -84,9 +81,8 @@ class Receivers:
                 return receiver
             await receiver.kill()
         starting = self._starting.get(spec, [])
-        return await (starting.pop() if starting else self._start(spec, folders, near))
-
-    async def _start(self, spec: SourceSpec, folders: Sequence[bytes], near: bool = False) -> Receiver:
+        if starting:
+            return await starting.pop()
         program = await find_program(spec, self._home) if near else None
         return await Receiver.start(Open(spec, str(self._home), tuple(folders), program))
 
@@ -115,21 +111,12 @@ class Receivers:
 
     async def close(self) -> None:
         """Ends all of them. Those in use are killed."""
-        looking_after = [task for task in (self._reaper, *self._opening) if task is not None]
-        for task in looking_after:
-            task.cancel()
-        await asyncio.gather(*looking_after, return_exceptions=True)
+        if self._reaper is not None:
+            self._reaper.cancel()
+            await asyncio.gather(self._reaper, return_exceptions=True)
         starting = [task for some in self._starting.values() for task in some]
         self._starting.clear()
         started = [one for one in await asyncio.gather(*starting, return_exceptions=True) if isinstance(one, Receiver)]
         idle = [receiver for some in self._idle.values() for receiver in some]
         self._idle.clear()
         await asyncio.gather(*(receiver.kill() for receiver in (*started, *self._busy)), *(receiver.end() for receiver in idle))
-
-
-async def _open(starting: asyncio.Task[Receiver], window: Window) -> None:
-    """Tells a warm receiver its window; what became of the receiver itself is for who takes it."""
-    await asyncio.wait({starting})
-    window_bytes = await window()
-    if not starting.cancelled() and starting.exception() is None:
-        starting.result().open(window_bytes)

@@ -16,6 +16,7 @@ _USUAL_WINDOW_BYTES = 10 << 20
 _ON_THE_WAY = 2.4
 _SHORT_WAY_LANES = 2
 _ROOM_TO_GROW = 1.5
+_LOGIN_ROUND_TRIPS = 6
 _TELLING_BYTES = 64 << 20
 _TELLING_SECONDS = 2.0
 
@@ -32,6 +33,18 @@ class LanePlan:
 
     lanes: int
     window_bytes: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is known of a line before anybody is logged in: how many connections the user allows, and what it was seen to carry."""
+
+    most_lanes: int
+    bytes_per_second: float
+
+    def window_after_login(self, login_seconds: float) -> int:
+        """The window of a connection whose login took so long: its round trips and some computing, so that it is rather too large."""
+        return plan(login_seconds / _LOGIN_ROUND_TRIPS, self.most_lanes, self.bytes_per_second).window_bytes
 
 
 class LineRate:

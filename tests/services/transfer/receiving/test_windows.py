@@ -7,6 +7,7 @@ from services.transfer.receiving.windows import (
     ASSUMED_BYTES_PER_SECOND,
     MAX_WINDOW_BYTES,
     MIN_WINDOW_BYTES,
+    Line,
     LineRate,
     plan,
     window_for_limit,
@@ -46,3 +47,10 @@ def test_a_line_that_was_seen_to_carry_more_gets_larger_windows_and_one_that_car
         line.pulled(100_000_000, 50.0)
     assert plan(0.2, 3, line.bytes_per_second).window_bytes < plan(0.2, 3).window_bytes
     assert 3_000_000 <= line.bytes_per_second < 6_000_000
+
+
+@given(st.floats(0.0, 5.0), st.integers(1, 16))
+def test_a_window_reckoned_from_a_login_is_no_smaller_than_a_measured_one(round_trip: float, most: int) -> None:
+    line = Line(most, ASSUMED_BYTES_PER_SECOND)
+    # OpenSSH lets in with one key after no fewer than six round trips; computing comes on top.
+    assert line.window_after_login(6 * round_trip) >= plan(round_trip * 0.999, most).window_bytes
