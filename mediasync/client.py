@@ -30,6 +30,7 @@ from mediasync.convert.media import catalog_file_from_pb
 from mediasync.convert.named import named_source_from_pb
 from mediasync.convert.previews import preview_summary_from_pb, previewed_from_pb
 from mediasync.errors import FieldViolation, MediasyncError, Reason
+from mediasync.events_client import EventCalls
 from mediasync.following import Forward
 from mediasync.handle import JobHandle
 from mediasync.ids import new_request_id
@@ -70,7 +71,7 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 
 
-class Client(LibraryCalls):
+class Client(LibraryCalls, EventCalls):
     """A connection to a coordinator. Use it with `async with`."""
 
     def __init__(self, coordinator: str | None = None, home: str | os.PathLike[str] | None = None) -> None:

@@ -14,7 +14,7 @@ from services.coordinator.holding import SupervisorHold
 from services.coordinator.jobs import Endings, Jobs
 from services.coordinator.patience import Patience
 from services.coordinator.peers import GrpcPeers
-from services.coordinator.relay import LIBRARY_STREAMS, Relay, everything, lists_only, of_libraries
+from services.coordinator.relay import CATALOG_STREAMS, EVENT_STREAMS, LIBRARY_STREAMS, Relay, everything, of_events, of_libraries
 from services.coordinator.reporting import REPORTER
 from services.coordinator.schema import MIGRATIONS
 from services.coordinator.servicer import CoordinatorServicer
@@ -56,8 +56,8 @@ async def wire(service: Service) -> None:
     servicer = CoordinatorServicer(jobs, Sources(store, configured_sources), watches, peers, store)
     service.add(coordinator_pb2_grpc.add_CoordinatorServicer_to_server, servicer, "mediasync.v1.Coordinator")
     for channel, full_name, relayed, who, streamed in (
-        ("catalog", "mediasync.v1.Catalog", everything, "the catalog", ()),
-        ("ingest", "mediasync.v1.Events", lists_only, "the event log", ()),
+        ("catalog", "mediasync.v1.Catalog", everything, "the catalog", CATALOG_STREAMS),
+        ("ingest", "mediasync.v1.Events", of_events, "the event log", EVENT_STREAMS),
         ("transfer", "mediasync.v1.Transfer", of_libraries, "the transfer worker", LIBRARY_STREAMS),
     ):
         service.add_generic(Relay(service.channel(channel), full_name, relayed, who, _RELAY_PATIENCE, streamed), full_name)

@@ -1,5 +1,4 @@
-"""Calls of other services that change nothing here, taken so that clients need one address. Passed on as bytes: a new field needs no new
-relay.
+"""Calls of other services, taken so that clients need one address. Passed on as bytes: a new field needs no new relay.
 
 The trace and the sync's id go along with every call, as they do with our own; an error comes back with its reason and details.
 """
@@ -51,7 +50,8 @@ class Relay(grpc.GenericRpcHandler):
                     answer: bytes = await call(request, timeout=context.time_remaining())
                     return answer
 
-            # Reading is harmless to repeat, and a service that is being restarted is back in a moment.
+            # What reads is harmless to repeat, and what changes something has a request id or moves one way only. A service that is being
+            # restarted is back in a moment.
             return await self._patience.call(method.removeprefix("/"), attempt)
 
         return grpc.unary_unary_rpc_method_handler(forward)
@@ -77,6 +77,7 @@ def everything(method: str) -> bool:
     return True
 
 
+CATALOG_STREAMS = frozenset({"Export"})
 LIBRARY_STREAMS = frozenset({"VerifyLibrary", "AdoptLibrary"})
 
 
@@ -85,6 +86,11 @@ def of_libraries(method: str) -> bool:
     return method in LIBRARY_STREAMS or method == "LibraryStats"
 
 
-def lists_only(method: str) -> bool:
-    """Relays what only reads."""
-    return method.startswith("List")
+EVENT_STREAMS = frozenset({"Subscribe", "VerifySubscription"})
+# Publishing is for services; and who waits for deliveries would hold a call of ours for as long.
+_NOT_FOR_CLIENTS = frozenset({"Publish", "WaitDelivered", "WaitAccepted"})
+
+
+def of_events(method: str) -> bool:
+    """Relays what clients ask of events and subscribers."""
+    return method not in _NOT_FOR_CLIENTS

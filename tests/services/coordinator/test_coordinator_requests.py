@@ -143,11 +143,22 @@ async def test_a_catalog_that_comes_back_is_waited_for(coordinator: CoordinatorC
     assert (await asking).next_page_token == "more"
 
 
-async def test_subscriptions_are_listed_but_not_changed_through_the_coordinator(coordinator: CoordinatorClient, peers: Peers) -> None:
+async def test_events_and_subscribers_are_reached_through_the_coordinator_and_publishing_is_not(
+    coordinator: CoordinatorClient, peers: Peers
+) -> None:
     from mediasync.v1 import events_pb2
 
     answer = await coordinator.events.ListSubscriptions(events_pb2.ListSubscriptionsRequest(), timeout=BOUND_SECONDS)
     assert answer.subscriptions[0].lag == 2
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await coordinator.events.RemoveSubscription(events_pb2.RemoveSubscriptionRequest(name="x"), timeout=BOUND_SECONDS)
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    await coordinator.events.RemoveSubscription(events_pb2.RemoveSubscriptionRequest(name="x"), timeout=BOUND_SECONDS)
+    assert peers.events.removed == ["x"]
+    stream = coordinator.events.Subscribe(events_pb2.EventsSubscribeRequest(), timeout=BOUND_SECONDS)
+    assert [(await stream.read()).sequence for _ in range(2)] == [1, 2]
+    assert (await refused(stream.read())).reason is Reason.SUBSCRIPTION_BUSY
+    for call, request in (
+        (coordinator.events.Publish, events_pb2.EventsPublishRequest()),
+        (coordinator.events.WaitAccepted, events_pb2.WaitAcceptedRequest()),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(request, timeout=BOUND_SECONDS)
+        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
