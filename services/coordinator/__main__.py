@@ -9,7 +9,7 @@ from mediasync.reporting import ProgressReporter
 from mediasync.runtime.service import Service, run_service
 from mediasync.storage.database import Database
 from mediasync.v1 import coordinator_pb2_grpc
-from services.coordinator.configured import ConfiguredWatches, configured_sources
+from services.coordinator.configured import ConfiguredWatches, configured_acceptors, configured_sources
 from services.coordinator.holding import SupervisorHold
 from services.coordinator.jobs import Endings, Jobs
 from services.coordinator.patience import Patience
@@ -41,7 +41,9 @@ async def wire(service: Service) -> None:
     def reporter(sync_id: str) -> ProgressReporter:
         return ProgressReporter(service.channel("progress"), sync_id, REPORTER)
 
-    engine = WorkflowEngine(service.home.path / "coordinator-workflows.db", store, peers, reporter, hold, endings)
+    engine = WorkflowEngine(
+        service.home.path / "coordinator-workflows.db", store, peers, reporter, hold, endings, acceptors=configured_acceptors()
+    )
     service.on_stop(engine.close)
     # From here on jobs run, so nobody else may run them: the service's lock on the data folder is the lease, and is held when `wire`
     # is called. Several coordinators on one PostgreSQL take a lease in the database here, and wait for it as standby.

@@ -1,16 +1,29 @@
-"""The named sources of the configuration file, as it is now: read anew each time, so that a change needs no restart."""
+"""What the configuration file says that is the coordinator's: the named sources, read anew each time, so that a change needs no restart,
+and which subscribers have to accept a sync."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 
+from mediasync.config_file import mentions
 from mediasync.model import SyncSpec
+from services.coordinator.accepting import Acceptors
 
 
 async def configured_sources() -> Mapping[str, SyncSpec]:
     """The sync of each source by its name. Raises CONFIGURATION_INVALID with every mistake in the file."""
     return await asyncio.to_thread(_load)
+
+
+def configured_acceptors() -> Acceptors | None:
+    """Who has to accept a sync's files before its job is complete; None for nobody. Raises CONFIGURATION_INVALID."""
+    if not mentions("async_mode"):
+        return None
+    from mediasync.config import load
+
+    settings = load().ingest
+    return None if settings.async_mode else Acceptors(settings.wait_for, settings.wait_seconds)
 
 
 class ConfiguredWatches:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import grpc
@@ -23,7 +23,7 @@ from mediasync.v1 import (
     transfer_pb2,
     transfer_pb2_grpc,
 )
-from services.coordinator.terms import Activity, Alive, Processed, Scanned
+from services.coordinator.terms import Acceptance, Activity, Alive, Processed, Scanned
 
 _TRANSFER, _EVENTS, _PROGRESS = "the transfer worker", "the event log", "the progress service"
 
@@ -33,6 +33,8 @@ _SILENCE_SECONDS = 60.0
 _PROCESSING_SILENCE_SECONDS = 1800.0
 _CONNECT_SECONDS = 30.0
 _QUICK_SECONDS = 10.0
+# Who waits for subscriptions is answered a second before the call's deadline.
+_ANSWER_SECONDS = 2.0
 # A library may have lost a million files.
 _REPAIR_SECONDS = 60.0
 
@@ -145,6 +147,25 @@ class GrpcPeers:
         request = events_pb2.WaitDeliveredRequest(subscription=subscription, sequence=sequence)
         with rpc_errors(_EVENTS):
             await self._events.WaitDelivered(request, timeout=seconds)
+
+    async def wait_accepted(self, subscriptions: Sequence[str], sync_id: str, seconds: float) -> tuple[Acceptance, ...]:
+        """Waits until subscriptions have dealt with every event of a run, for so long at most, and says how they stand."""
+        request = events_pb2.WaitAcceptedRequest(subscriptions=subscriptions, sync_id=sync_id)
+        with rpc_errors(_EVENTS):
+            response = await self._events.WaitAccepted(request, timeout=seconds + _ANSWER_SECONDS)
+        if [one.subscription for one in response.subscriptions] != list(subscriptions):
+            raise MediasyncError(Reason.INTERNAL, f"{_EVENTS} did not say how each of {', '.join(subscriptions)} stands")
+        return tuple(
+            Acceptance(
+                one.subscription,
+                one.left,
+                one.rejected,
+                one.last_error,
+                missing=one.state == events_pb2.SUBSCRIPTION_STATE_UNSPECIFIED,
+                too_far_behind=one.state == events_pb2.SUBSCRIPTION_STATE_TOO_FAR_BEHIND,
+            )
+            for one in response.subscriptions
+        )
 
     async def progress(self, sync_id: str, resume_token: str) -> AsyncGenerator[progress_pb2.ProgressWatchResponse]:
         """The progress service's own stream, as it comes: it is relayed to many watchers, and taking each apart would cost dear."""

@@ -2,7 +2,8 @@
 
 1. probe: is the source there, is the library fit, which folders are the units of work;
 2. folder, once a unit: the transfer worker brings what is new;
-3. processing: until every file was looked into and everything about it is in the event log;
+3. processing: until every file was looked into and everything about it is in the event log; where the configuration says so, until
+   subscribers have accepted it;
 4. conclude: how the job ended, decided once;
 5. publish: subscribers are told.
 
@@ -36,6 +37,7 @@ from mediasync.model import MAX_PROBLEMS, Job, JobState, Problem, ProgressStatus
 from mediasync.paths import display
 from mediasync.runtime import crash
 from mediasync.v1 import types_pb2
+from services.coordinator.accepting import Acceptors, accepted
 from services.coordinator.patience import Patience
 from services.coordinator.rows import Unit
 from services.coordinator.terms import Activity, Peers, Processed, Reports, Scanned, Terms, Watcher
@@ -156,13 +158,23 @@ async def publish(peers: Peers, patience: Patience, ended: Job) -> Outcome:
 class Steps:
     """The steps of one job."""
 
-    def __init__(self, peers: Peers, patience: Patience, reports: Reports, job: Job, terms: Terms, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        peers: Peers,
+        patience: Patience,
+        reports: Reports,
+        job: Job,
+        terms: Terms,
+        watcher: Watcher,
+        acceptors: Acceptors | None = None,
+    ) -> None:
         self._peers = peers
         self._patience = patience
         self._reports = reports
         self._job = job
         self._terms = terms
         self._watcher = watcher
+        self._acceptors = acceptors
         # How far it was is not known, and progress never goes back.
         self._at_least = ProgressStatus.TRANSFERRING if terms.recovered else ProgressStatus.SCANNING
 
@@ -234,7 +246,8 @@ class Steps:
         self._terms.stop.set()
 
     async def processing(self) -> Outcome:
-        """Waits until every file was looked into. Files that are not what their names say are in the library all the same."""
+        """Waits until every file was looked into, and where that is asked for until subscribers have accepted them. Files that are not what
+        their names say are in the library all the same."""
 
         async def work(span: trace.Span) -> Outcome:
             self._reports.show(ProgressStatus.PROCESSING)
@@ -252,7 +265,15 @@ class Steps:
 
             last = await self._patience.call("waiting for processing", attempt)
             span.set_attributes({"files": last.files_done, "files.invalid": last.files_invalid})
-            return Outcome(_with_problems(SyncSummary(files_invalid=last.files_invalid), last.problems, len(last.problems)))
+            summary = _with_problems(SyncSummary(files_invalid=last.files_invalid), last.problems, len(last.problems))
+            if self._acceptors is None:
+                return Outcome(summary)
+            # No step of its own: with one step more, or one less, a job that is under way could not go on when the setting changes.
+            problem = await accepted(self._peers, self._patience, self._reports.stage, self._job.sync_id, self._acceptors)
+            if problem:
+                span.set_status(Status(StatusCode.ERROR, f"{problem.reason.value}: {problem.message}"))
+                logger.error("subscribers did not accept the sync: %s", problem.message, extra={"reason": problem.reason.value})
+            return Outcome(summary, problem)
 
         return await self._step("sync.processing", work)
 

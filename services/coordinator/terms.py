@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -44,6 +44,18 @@ class Processed:
     problems: tuple[Problem, ...] = ()
 
 
+@dataclass(frozen=True)
+class Acceptance:
+    """What a subscription made of a run's events: of those in the log, `left` are not dealt with and `rejected` are dead letters."""
+
+    subscription: str
+    left: int = 0
+    rejected: int = 0
+    last_error: str = ""
+    missing: bool = False
+    too_far_behind: bool = False
+
+
 class Peers(Protocol):
     """The other services, as the steps see them. Every call raises MediasyncError."""
 
@@ -73,6 +85,9 @@ class Peers(Protocol):
 
     async def wait_delivered(self, subscription: str, sequence: int, seconds: float) -> None:
         """Waits until a subscription has dealt with everything up to `sequence`."""
+
+    async def wait_accepted(self, subscriptions: Sequence[str], sync_id: str, seconds: float) -> tuple[Acceptance, ...]:
+        """Waits until subscriptions have dealt with every event of a run, for so long at most, and says how they stand."""
 
 
 class Reports(Protocol):

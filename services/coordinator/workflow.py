@@ -41,6 +41,7 @@ from mediasync.errors import MediasyncError, Reason
 from mediasync.model import Job, ProgressStatus
 from mediasync.runtime import crash
 from mediasync.runtime.context import bound
+from services.coordinator.accepting import Acceptors
 from services.coordinator.jobs import Endings, Hold
 from services.coordinator.patience import Patience
 from services.coordinator.reporting import JobReports
@@ -106,6 +107,7 @@ class WorkflowEngine:
         hold: Hold,
         endings: Endings,
         patience: Patience | None = None,
+        acceptors: Acceptors | None = None,
     ) -> None:
         self._database = database
         self._store = store
@@ -114,6 +116,7 @@ class WorkflowEngine:
         self._hold = hold
         self._endings = endings
         self._patience = patience or Patience()
+        self._acceptors = acceptors
         self._runs: dict[str, Run] = {}
         self._sqlalchemy: sa.Engine | None = None
         self._workflow: Any = None
@@ -284,7 +287,7 @@ class WorkflowEngine:
                 reports.pause(run.terms.pausing.changes)
             with tracer.start_as_current_span("sync", attributes=attributes) as span:
                 notes = run.notes = WatchNotes(self._store, self._peers, job, reports)
-                steps = Steps(self._peers, self._patience, reports, job, run.terms, notes)
+                steps = Steps(self._peers, self._patience, reports, job, run.terms, notes, self._acceptors)
                 ended, left = await self._steps_to_the_end(job, steps, reports, run.terms)
                 await self._finish(ended, left, reports)
                 summary = ended.summary
