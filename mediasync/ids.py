@@ -27,9 +27,6 @@ def new_request_id() -> str:
 
 def event_id(*parts: str | bytes) -> str:
     """The id of an event, derived from what it tells, so that a repetition has the same. 32 hex characters."""
-    digest = hashlib.sha256()
-    for part in parts:
-        raw = part.encode() if isinstance(part, str) else part
-        # Lengths go in too: ("a", "bc") and ("ab", "c") are two events.
-        digest.update(len(raw).to_bytes(4, "big") + raw)
-    return digest.hexdigest()[:32]
+    raw = [part.encode() if isinstance(part, str) else part for part in parts]
+    # Lengths go in too: ("a", "bc") and ("ab", "c") are two events.
+    return hashlib.sha256(b"".join([len(part).to_bytes(4, "big") + part for part in raw])).hexdigest()[:32]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from mediasync.config_file import mentions
 from mediasync.runtime.channels import rpc_errors
 from mediasync.runtime.service import Service, run_service
 from mediasync.sources.factory import open_source
 from mediasync.storage.database import Database
-from mediasync.v1 import events_pb2, events_pb2_grpc, media_ingest_pb2, transfer_pb2_grpc
+from mediasync.v1 import events_pb2, transfer_pb2_grpc
 from services.transfer.bandwidth import Limits
 from services.transfer.keeping import LibraryKeeper
 from services.transfer.notices import Notice
-from services.transfer.outbox import OutboxPublisher
+from services.transfer.outbox import OutboxPublisher, publish_request
 from services.transfer.pipeline.worker import PipelineWorker
 from services.transfer.processing import Processor
 from services.transfer.queue_store import QueueStore
@@ -46,12 +46,14 @@ async def wire(service: Service) -> None:
     service.on_stop(worker.close)
     pipeline = PipelineWorker(processes=_PIPELINE_PROCESSES)
     service.on_stop(pipeline.close)
-    events = events_pb2_grpc.EventsStub(service.channel("ingest"))
+    # Of bytes, as they are in the outbox.
+    call: Callable[..., Awaitable[events_pb2.EventsPublishResponse]] = service.channel("ingest").unary_unary(
+        "/mediasync.v1.Events/Publish", response_deserializer=events_pb2.EventsPublishResponse.FromString
+    )
 
     async def publish(serialised: Sequence[bytes]) -> None:
-        request = events_pb2.EventsPublishRequest(events=[media_ingest_pb2.Event.FromString(event) for event in serialised])
         with rpc_errors("the ingest service"):
-            await events.Publish(request, timeout=_PUBLISH_SECONDS)
+            await call(publish_request(serialised), timeout=_PUBLISH_SECONDS)
 
     settled = Notice()
     processor = Processor(

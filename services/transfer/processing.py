@@ -65,20 +65,17 @@ class Processor:
             for sync_id, group in _by_sync(tasks):
                 parent = await self._queues.trace_parent(sync_id)
                 with context.resumed(sync_id, parent), _tracer.start_as_current_span("process", attributes={"files": len(group)}):
-                    results = await asyncio.gather(*(self._process(task) for task in group))
+                    present = await asyncio.to_thread(lambda tasks: [_is_present(task) for task in tasks], group)
+                    results = await asyncio.gather(*(self._process(*pair) for pair in zip(group, present, strict=True)))
                     crash.point("transfer.before_processed")
                     await self._queues.finish_processing(results)
                     crash.point("transfer.after_processed")
                 await self._progressed.announce()
 
-    async def _process(self, task: ProcessingTask) -> tuple[ProcessingTask, bytes | None, Problem | None]:
+    async def _process(self, task: ProcessingTask, present: bool) -> tuple[ProcessingTask, bytes | None, Problem | None]:
         landed = task.landed
-        path = os.path.join(task.library.root, landed.library_path)
+        path = _path(task)
         async with self._slots:
-            try:
-                present = (await asyncio.to_thread(os.lstat, path)).st_size == landed.entry.size_bytes
-            except OSError:
-                present = False
             if not present:
                 # Its owner moved, edited or deleted it meanwhile; it is theirs.
                 _logger.info("%s is not in the library any more, nothing to look into", path)
@@ -87,6 +84,18 @@ class Processor:
             facts = await self._worker.process(file, ALL_STAGES if task.extract_metadata else VALIDATE_ONLY)
         event = messages.file_processed(task.sync_id, task.library, task.source_label, landed, facts)
         return task, event, facts.invalid
+
+
+def _path(task: ProcessingTask) -> bytes:
+    return os.path.join(task.library.root, task.landed.library_path)
+
+
+def _is_present(task: ProcessingTask) -> bool:
+    """Whether the file is still where it landed; one that its owner moved, edited or deleted is not."""
+    try:
+        return os.lstat(_path(task)).st_size == task.landed.entry.size_bytes
+    except OSError:
+        return False
 
 
 def _by_sync(tasks: Sequence[ProcessingTask]) -> list[tuple[str, list[ProcessingTask]]]:
