@@ -11,6 +11,7 @@ LIMITS = "How fast, and what first"
 CHOICE = "Which files"
 LIBRARY = "In the library"
 REACH = "Reaching the source"
+SUBSCRIBER = "Reaching the subscriber"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Coordinator = Annotated[
@@ -170,5 +171,31 @@ Profile = Annotated[
         help="What runs there; brings port, path and folders, whatever the way there.",
         rich_help_panel=REACH,
         show_default=False,
+    ),
+]
+EventSources = Annotated[
+    list[str] | None, typer.Option("--source", metavar="NAME", help="Only of this source (its name, or its URL); repeatable.")
+]
+EventPaths = Annotated[
+    list[str] | None,
+    typer.Option("--path", metavar="PATTERN", help="Only files whose path in the library matches, as in .gitignore; repeatable."),
+]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-ca", metavar="FILE", help="Speak TLS, and believe these certificates; needed off this machine.", rich_help_panel=SUBSCRIBER
+    ),
+]
+TlsCert = Annotated[
+    Path | None, typer.Option("--tls-cert", metavar="FILE", help="Our certificate, where it asks for one.", rich_help_panel=SUBSCRIBER)
+]
+TlsKey = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="The key of that.", rich_help_panel=SUBSCRIBER)]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="File with a token, sent as `authorization: Bearer`.",
+        rich_help_panel=SUBSCRIBER,
     ),
 ]

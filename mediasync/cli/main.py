@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from mediasync import __version__
 from mediasync.cli import config as config_commands
-from mediasync.cli import files, jobs, library, output, services, sources
+from mediasync.cli import events, files, jobs, library, output, services, sources, subscribers
 from mediasync.cli.logs import logs
 from mediasync.cli.sync import sync
 from mediasync.cli.trace import trace
@@ -41,6 +41,8 @@ def _build() -> typer.Typer:
     app.add_typer(sources.app, name="sources", rich_help_panel="Sync")
     app.add_typer(files.app, name="files", rich_help_panel="Sync")
     app.add_typer(library.app, name="library", rich_help_panel="Sync")
+    app.add_typer(subscribers.app, name="subscribers", rich_help_panel="Follow the library")
+    app.add_typer(events.app, name="events", rich_help_panel="Follow the library")
     app.add_typer(config_commands.app, name="config", rich_help_panel="Look inside")
     app.command(rich_help_panel="Look inside")(_where_the_logs_are(logs))
     app.command(rich_help_panel="Look inside")(_where_the_logs_are(trace))

@@ -7,6 +7,8 @@ keeps nothing is not found out; the plays say so.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +19,15 @@ import grpc.aio
 
 from mediasync.conformance.events import DELETED, PROCESSED, SYNCED, Events
 from mediasync.convert import file_path
+from mediasync.ids import event_id
 from mediasync.paths import display
 from mediasync.v1 import media_ingest_pb2 as pb
 from mediasync.v1 import types_pb2
 
+LIBRARY = "/mediasync-check"
 CALL_SECONDS = 30.0  # what the services give a call, too
+_BACK_SECONDS = 60.0
+_PAUSE_SECONDS = 0.02
 ONE_BY_ONE: dict[int, tuple[str, Any]] = {
     SYNCED: ("OnFileSynced", pb.OnFileSyncedRequest),
     PROCESSED: ("OnFileProcessed", pb.OnFileProcessedRequest),
@@ -30,6 +36,7 @@ ONE_BY_ONE: dict[int, tuple[str, Any]] = {
 }
 _ADVICE = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: "; allow messages of 32 MiB: `grpc.max_receive_message_length` of the server",
+    grpc.StatusCode.UNAVAILABLE: "; was it ended, or did it crash?",
     grpc.StatusCode.UNKNOWN: "; that is what an exception in its code looks like",
     grpc.StatusCode.DEADLINE_EXCEEDED: f"; the services wait {CALL_SECONDS:.0f} s",
 }
@@ -59,19 +66,21 @@ class Part:
     """The subscriber's part in one play: what it is told, and what it is asked. Every play has a folder of its own."""
 
     def __init__(self, stub: Any, folder: bytes, restart: Callable[[], Awaitable[None]] | None = None) -> None:
-        self.make = Events(folder, library_root="/mediasync-check", sync_id="sync_20260921_120000_0000c4ec")
+        self.make = Events(folder, library_root=LIBRARY, sync_id=f"sync_20260921_120000_{event_id(folder)[:8]}")
         self.told: dict[bytes, pb.Event] = {}
         self.blind = False  # it does not say what it has on record
+        self.gone = False  # it was not there when it was called last
         self._stub = stub
         self._restart = restart
 
     async def call(self, name: str, request: Any) -> Any:
         """The answer; None where the call is not implemented. Raises ConformanceError where it fails."""
         try:
-            return await getattr(self._stub, name)(request, timeout=CALL_SECONDS, wait_for_ready=True)
+            return await getattr(self._stub, name)(request, timeout=CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return None
+            self.gone = error.code() is grpc.StatusCode.UNAVAILABLE
             said = display((error.details() or "no details")[:300].encode("utf-8", "replace"))
             raise ConformanceError(f"{name} failed with {error.code().name}: {said}{_ADVICE.get(error.code(), '')}") from None
 
@@ -125,6 +134,23 @@ class Part:
         if self._restart is None:
             raise NotPlayedError("nobody could restart it")
         await self._restart()
+        if not await self.is_back():
+            raise ConformanceError(f"it was not back {_BACK_SECONDS:.0f} s after it was restarted")
+
+    async def is_back(self) -> bool:
+        """Waits until it is there."""
+        deadline = time.monotonic() + _BACK_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                await self._stub.VerifyFileExists(self.question(b""), timeout=left, wait_for_ready=True)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.UNAVAILABLE:
+                    # The connection to the one that has ended just now.
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                    continue
+                return error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
+            return True
+        return False
 
     async def clear(self) -> None:
         """Says that everything that this play told of was deleted at its source. How that is answered was looked at in a play."""
@@ -173,8 +199,12 @@ async def perform(
     stub: Any, plays: Sequence[tuple[str, Play]], folder: bytes, restart: Callable[[], Awaitable[None]] | None = None
 ) -> AsyncGenerator[Played, None]:
     """Performs plays one after the other with the `MediaIngest` behind `stub`, in folders below `folder`. What it left there is told as
-    deleted in the end."""
+    deleted in the end. Of one that goes away and does not come back the rest is not played."""
+    part: Part | None = None
     for number, (name, play) in enumerate(plays, 1):
+        if part is not None and part.gone and not await part.is_back():
+            yield Played(name, None, "it is not there any more")
+            continue
         part = Part(stub, folder + b"%02d/" % number, restart)
         try:
             advice = await play(part) or ("only its answers were looked at, as VerifyFileExists is not implemented" if part.blind else "")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from mediasync.conformance.events import DELETED, LOOKALIKES, ODD_NAMES, PROCESSED, SYNCED, made_again, odd_metadata, of_a_later_version
-from mediasync.conformance.playing import ONE_BY_ONE, ConformanceError, NotPlayedError, Part, Play, check_answer, digest
+from mediasync.conformance.playing import LIBRARY, ONE_BY_ONE, ConformanceError, NotPlayedError, Part, Play, check_answer, digest
 from mediasync.v1 import media_ingest_pb2 as pb
 
 _FULL_CALL_BYTES = 3 << 20
 _BATCH = 50
+_OTHER = f"{LIBRARY}-2"
 
 
 async def every_call(part: Part) -> str:
@@ -153,10 +154,10 @@ async def a_moved_file(part: Part) -> str:
 async def two_libraries(part: Part) -> str:
     """The same path twice."""
     here = part.make.file(b"a.png")
-    there = part.make.file(b"a.png", content=b"of another library", library_root="/mediasync-check-2")
+    there = part.make.file(b"a.png", content=b"of another library", library_root=_OTHER)
     await part.tell(here)
     await part.tell(there)
-    if False in [await part.knows(b"a.png", here, "/mediasync-check"), await part.knows(b"a.png", there, "/mediasync-check-2")]:
+    if False in [await part.knows(b"a.png", here, LIBRARY), await part.knows(b"a.png", there, _OTHER)]:
         return "the same path in two libraries is one file to it: keep `library_root` too, if it is to follow more than one"
     return ""
 

@@ -20,7 +20,7 @@ from mediasync.conformance import perform
 from mediasync.conformance.plays import PLAYS
 from mediasync.runtime.channels import open_channel
 from mediasync.v1.media_ingest_pb2_grpc import MediaIngestStub
-from tests.fixtures.ingest import StartProcess
+from tests.fixtures.ingest import BOUND_SECONDS, StartProcess
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "subscriber_python" / "subscriber.py"
 
@@ -60,7 +60,8 @@ async def subscriber(request: pytest.FixtureRequest, tmp_path: Path, start_proce
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     start = start_catalog if request.param == "catalog" else start_example
     await start()
-    async with open_channel(address) as channel:
+    async with open_channel(address) as channel, asyncio.timeout(BOUND_SECONDS):
+        await channel.channel_ready()
         yield Implementation(MediaIngestStub(channel), restart)
     await kill()
 
