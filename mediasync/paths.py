@@ -6,10 +6,14 @@ path from a far side passes before it is used.
 
 from __future__ import annotations
 
+import re
+
 from mediasync.errors import MediasyncError, Reason
 
 MAX_NAME_BYTES = 255  # NAME_MAX of Linux file systems
 MAX_PATH_BYTES = 4095  # PATH_MAX less its NUL
+_PART = rb"(?!\.{1,2}(?:/|\Z))[^/\0]{1,%d}" % MAX_NAME_BYTES
+_RELATIVE = re.compile(_PART + rb"(?:/" + _PART + rb")*\Z")
 
 
 def display(path: bytes) -> str:
@@ -26,13 +30,6 @@ def check_relative(path: bytes) -> bytes:
 
     Raises MediasyncError with FILE_NAME_UNSAFE.
     """
-    parts = path.split(b"/")
-    bad = (
-        not path
-        or len(path) > MAX_PATH_BYTES
-        or b"\0" in path
-        or any(part in (b"", b".", b"..") or len(part) > MAX_NAME_BYTES for part in parts)
-    )
-    if bad:
+    if len(path) > MAX_PATH_BYTES or _RELATIVE.match(path) is None:
         raise MediasyncError(Reason.FILE_NAME_UNSAFE, f"the source named a file {display(path[:200])!r}, which is no path below its root")
     return path

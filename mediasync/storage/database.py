@@ -34,6 +34,8 @@ _BUSY_SECONDS = 10.0
 _READERS = 3
 # How a transaction starts: a writer takes the lock at once, because upgrading a read lock later fails without waiting.
 _WRITING = {"mediasync_begin": "BEGIN IMMEDIATE"}
+_CACHE_MIB = 2  # SQLite's own default
+_CHECKPOINT_PAGES = 1000  # too
 # What the file or its disk does wrong, as opposed to what a statement does wrong.
 _FILE_ERRORS = (
     "SQLITE_BUSY",
@@ -60,9 +62,11 @@ class Database:
     Bulk work takes the raw `sqlite3.Connection` from `connection.connection.driver_connection`, inside the same transaction.
     """
 
-    def __init__(self, path: Path, engine: sqlalchemy.Engine) -> None:
+    def __init__(self, path: Path, engine: sqlalchemy.Engine, *, durable: bool, cache_mib: int) -> None:
         self.path = path
         self._engine = engine
+        self._durable = durable
+        self._cache_mib = cache_mib
         self._writing = ThreadPoolExecutor(1, thread_name_prefix=f"{path.stem}-write")
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix=f"{path.stem}-read")
         self._local = threading.local()
@@ -70,10 +74,20 @@ class Database:
         self._closed = False
 
     @classmethod
-    def open(cls, url: str, migrations: Sequence[Migration], *, durable: bool = False) -> Database:
+    def open(
+        cls,
+        url: str,
+        migrations: Sequence[Migration],
+        *,
+        durable: bool = False,
+        cache_mib: int = _CACHE_MIB,
+        checkpoint_pages: int = _CHECKPOINT_PAGES,
+    ) -> Database:
         """Open the database at `url` (`sqlite:///<path>`), creating it and bringing its schema up to date.
 
-        `durable` makes every commit survive a power cut; otherwise the newest commits may be lost in one, and nothing else.
+        `durable` makes every commit survive a power cut; otherwise the newest commits may be lost in one, and nothing else. `cache_mib`
+        is how much of it the writer keeps in memory at most. A commit that brings the journal to `checkpoint_pages` pages copies it
+        into the file itself; with a large number, call `checkpoint` now and then, so that no commit has to.
         Raises DATA_FOLDER_NEWER when a newer version wrote it, DATA_FOLDER_UNUSABLE when it is damaged, locked or not writable.
         """
         if not url.startswith(_PREFIX):
@@ -81,7 +95,7 @@ class Database:
                 Reason.CONFIGURATION_INVALID, f"{url!r} is no database that can be opened", "Use a URL that starts with sqlite:///."
             )
         path = Path(url.removeprefix(_PREFIX))
-        engine = _engine(path, durable)
+        engine = _engine(path, durable, checkpoint_pages)
         with _file_errors(path):
             try:
                 # Of the user alone, whatever the umask: it tells where files come from and how to get there.
@@ -91,18 +105,23 @@ class Database:
             except BaseException:
                 engine.dispose()
                 raise
-        return cls(path, engine)
+        return cls(path, engine, durable=durable, cache_mib=cache_mib)
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, durable: bool = True) -> T:
         """Run `work` in a transaction of the one writer, committed when it returns and rolled back when it raises.
 
+        With `durable=False` a database that was opened durable does not flush this commit; the next one that is flushed takes it along.
         Cancelling the wait does not undo work that has begun.
         """
-        return await self._run(self._writing, work, _WRITING)
+        return await self._run(self._writing, work, _WRITING, unflushed=self._durable and not durable)
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` on one consistent state of the database; it cannot write."""
         return await self._run(self._reading, work, {})
+
+    async def checkpoint(self) -> None:
+        """Copy what the journal holds into the database itself, as far as no reader is in the way. Commits do not wait for it."""
+        await asyncio.get_running_loop().run_in_executor(self._reading, self._checkpoint)
 
     async def flush(self) -> None:
         """Make what is committed so far survive a power cut, where `durable` does not do that for every commit."""
@@ -115,16 +134,30 @@ class Database:
         self._closed = True
         await asyncio.to_thread(self._close)
 
-    async def _run(self, executor: ThreadPoolExecutor, work: Work[T], options: dict[str, Any]) -> T:
+    async def _run(self, executor: ThreadPoolExecutor, work: Work[T], options: dict[str, Any], *, unflushed: bool = False) -> T:
         # The context goes along, so that what is logged in there knows its sync and span.
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(executor, context.run, self._transact, work, options)
+        return await asyncio.get_running_loop().run_in_executor(executor, context.run, self._transact, work, options, unflushed)
 
-    def _transact(self, work: Work[T], options: dict[str, Any]) -> T:
+    def _transact(self, work: Work[T], options: dict[str, Any], unflushed: bool) -> T:
         with _file_errors(self.path, reading=not options):
             connection = self._connection(options)
-            with connection.begin():
-                return work(connection)
+            if not unflushed:
+                with connection.begin():
+                    return work(connection)
+            # Between transactions; inside of one it would be ignored. The next durable commit flushes the journal up to its own end.
+            raw = _raw(connection)
+            raw.execute("PRAGMA synchronous = NORMAL")
+            try:
+                with connection.begin():
+                    return work(connection)
+            finally:
+                raw.execute("PRAGMA synchronous = FULL")
+
+    def _checkpoint(self) -> None:
+        with _file_errors(self.path):
+            # A transaction of its own would hold it up.
+            _raw(self._connection({})).execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def _connection(self, options: dict[str, Any]) -> sqlalchemy.Connection:
         """This thread's own connection; it lives as long as the database, because opening one costs more than most reads."""
@@ -132,8 +165,7 @@ class Database:
         if existing is not None:
             return existing
         connection = self._engine.connect().execution_options(**options)
-        if not options:
-            _raw(connection).execute("PRAGMA query_only = 1")
+        _raw(connection).execute(f"PRAGMA cache_size = {-1024 * self._cache_mib}" if options else "PRAGMA query_only = 1")
         self._connections.append(connection)
         self._local.connection = connection
         return connection
@@ -158,7 +190,7 @@ class Database:
         self._engine.dispose()
 
 
-def _engine(path: Path, durable: bool) -> sqlalchemy.Engine:
+def _engine(path: Path, durable: bool, checkpoint_pages: int) -> sqlalchemy.Engine:
     engine = sqlalchemy.create_engine(
         sqlalchemy.URL.create("sqlite", database=str(path)),
         # Each thread keeps a connection of its own for good, so a pool would only hold a second one.
@@ -173,6 +205,7 @@ def _engine(path: Path, durable: bool) -> sqlalchemy.Engine:
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: sqlalchemy.Connection) -> None:

@@ -6,12 +6,11 @@ import os
 
 from mediasync.config_file import mentions
 from mediasync.runtime.service import Service, run_service
-from mediasync.storage.database import Database
-from mediasync.v1.events_pb2_grpc import add_EventsServicer_to_server
 from services.ingest.events import EventKind, Filter, Subscription
 from services.ingest.log import EventLog
+from services.ingest.registration import FULL_NAME, events_handler
 from services.ingest.servicer import EventsServicer
-from services.ingest.sqlite_store import MIGRATIONS, SqliteEventStore
+from services.ingest.sqlite_store import SqliteEventStore, open_database
 from services.ingest.subscriber_client import GrpcSubscriber
 from services.ingest.subscribers.catalog import wiring as catalog
 from services.ingest.subscriptions import Subscriptions
@@ -30,7 +29,7 @@ async def wire(service: Service) -> None:
     catalog_address = service.home.address_of("catalog")
     if catalog_address == service.home.socket_address("catalog"):
         await _host_catalog(service)
-    database = Database.open(service.home.database_url("ingest"), MIGRATIONS, durable=True)
+    database = open_database(service.home.database_url("ingest"))
     service.on_stop(database.close)
     store = SqliteEventStore(database)
     log = await EventLog.open(store)
@@ -38,7 +37,7 @@ async def wire(service: Service) -> None:
     await subscriptions.load([Subscription("catalog", catalog_address, batch_size=CATALOG_BATCH, fixed=True), *_configured()])
     service.on_stop(subscriptions.close)
     service.spawn(subscriptions.run(), "deliveries")
-    service.add(add_EventsServicer_to_server, EventsServicer(log, subscriptions), "mediasync.v1.Events")
+    service.add_generic(events_handler(EventsServicer(subscriptions), log), FULL_NAME)
 
 
 async def _host_catalog(service: Service) -> None:

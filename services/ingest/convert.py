@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 
 from mediasync.convert import timestamp_ns
 from mediasync.errors import FieldViolation, MediasyncError, Reason
-from mediasync.paths import check_relative, display
+from mediasync.paths import display
 from mediasync.v1 import events_pb2 as pb
 from mediasync.v1 import media_ingest_pb2 as ingest_pb
 from services.ingest.events import (
@@ -16,31 +15,17 @@ from services.ingest.events import (
     EventKind,
     Filter,
     LoggedEvent,
-    NewEvent,
     Subscription,
     SubscriptionStatus,
 )
 from services.ingest.subscriber import Answer, Answers, Verdict
 
-MAX_EVENTS = 1000
-MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_REASON_CHARACTERS = 500
 
 _VERDICTS = {
     ingest_pb.EVENT_VERDICT_ACCEPTED: Verdict.ACCEPTED,
     ingest_pb.EVENT_VERDICT_REJECTED: Verdict.REJECTED,
 }
-
-
-def events_from_pb(messages: Sequence[ingest_pb.Event], traceparent: str) -> list[NewEvent]:
-    """Events to append. Raises INVALID_ARGUMENT that names every field that is wrong."""
-    if len(messages) > MAX_EVENTS:
-        raise _invalid([FieldViolation("events", f"at most {MAX_EVENTS}, not {len(messages)}")])
-    wrong: list[FieldViolation] = []
-    events = [_event_from_pb(message, f"events[{index}]", traceparent, wrong) for index, message in enumerate(messages)]
-    if wrong:
-        raise _invalid(wrong)
-    return [event for event in events if event is not None]
 
 
 def event_to_pb(event: LoggedEvent) -> ingest_pb.Event:
@@ -118,48 +103,6 @@ def request_id_from_pb(request_id: str) -> str:
 def for_people(text: str) -> str:
     """A subscriber's text, safe to print and bounded."""
     return display(text[:MAX_REASON_CHARACTERS].encode())
-
-
-def _event_from_pb(message: ingest_pb.Event, where: str, traceparent: str, wrong: list[FieldViolation]) -> NewEvent | None:
-    before = len(wrong)
-    if not 1 <= len(message.event_id) <= 64:
-        wrong.append(FieldViolation(f"{where}.event_id", "1 to 64 characters"))
-    try:
-        kind = EventKind(message.type)
-    except ValueError:
-        wrong.append(FieldViolation(f"{where}.type", "a type of event that this version knows"))
-        return None
-    key = b""
-    if kind is EventKind.SYNC_COMPLETE:
-        if not message.HasField("sync"):
-            wrong.append(FieldViolation(f"{where}.sync", "set, for SYNC_COMPLETE"))
-    elif kind is EventKind.BATCH_SYNCED:
-        if not message.HasField("batch"):
-            wrong.append(FieldViolation(f"{where}.batch", "set, for BATCH_SYNCED"))
-    elif not message.HasField("file"):
-        wrong.append(FieldViolation(f"{where}.file", f"set, for {kind.name}"))
-    else:
-        key = _file_key(message.file, where, wrong)
-    # The log gives out sequence numbers; one from outside must not come back.
-    message.ClearField("sequence")
-    payload = message.SerializeToString()
-    if len(payload) > MAX_EVENT_BYTES:
-        wrong.append(FieldViolation(where, f"at most {MAX_EVENT_BYTES} bytes, not {len(payload)}"))
-    if len(wrong) > before:
-        return None
-    return NewEvent(message.event_id, kind, key, message.sync_id, payload, traceparent)
-
-
-def _file_key(record: ingest_pb.FileRecord, where: str, wrong: list[FieldViolation]) -> bytes:
-    """The same for every event of a file. Refuses paths that lead out of the library: subscribers open them."""
-    root = record.library_root.encode()
-    for name in ("library_path", "xmp_path", "thumbnail_path"):
-        if name == "library_path" or record.HasField(name):
-            try:
-                check_relative(getattr(record, name).raw)
-            except MediasyncError:
-                wrong.append(FieldViolation(f"{where}.file.{name}.raw", "a path below the library's root"))
-    return hashlib.sha256(len(root).to_bytes(4, "big") + root + record.library_path.raw).digest()[:16]
 
 
 def _invalid(wrong: Sequence[FieldViolation]) -> MediasyncError:

@@ -5,29 +5,19 @@ from __future__ import annotations
 import grpc.aio
 
 from mediasync.runtime import paging
-from mediasync.runtime.context import trace_parent
 from mediasync.v1 import events_pb2 as pb
 from mediasync.v1.events_pb2_grpc import EventsServicer as EventsBase
 from services.ingest import convert
-from services.ingest.log import EventLog
 from services.ingest.subscriptions import Subscriptions
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024
 
 
 class EventsServicer(EventsBase):
-    """Parses, calls the log or the subscriptions, converts."""
+    """Parses, calls the subscriptions, converts. Publish is in `registration`."""
 
-    def __init__(self, log: EventLog, subscriptions: Subscriptions) -> None:
-        self._log = log
+    def __init__(self, subscriptions: Subscriptions) -> None:
         self._subscriptions = subscriptions
-
-    async def Publish(
-        self, request: pb.EventsPublishRequest, context: grpc.aio.ServicerContext[pb.EventsPublishRequest, pb.EventsPublishResponse]
-    ) -> pb.EventsPublishResponse:
-        """Appends events."""
-        events = convert.events_from_pb(request.events, trace_parent())
-        return pb.EventsPublishResponse(sequences=await self._log.append(events) if events else [])
 
     async def WaitDelivered(
         self, request: pb.WaitDeliveredRequest, context: grpc.aio.ServicerContext[pb.WaitDeliveredRequest, pb.WaitDeliveredResponse]

@@ -53,6 +53,9 @@ class EventLogStore(Protocol):
     async def last_of_sync(self, sync_id: str) -> int:
         """The last event of a sync; 0 when there is none."""
 
+    async def segments(self) -> list[tuple[int, int, int]]:
+        """The log in pieces, from the oldest on: the last number that belongs to each, when its newest event came, and its bytes."""
+
     async def prune(self, upto: int, limit: int) -> int:
         """Deletes at most `limit` events from the oldest on, none after `upto`. Returns how many. Not durable by itself."""
 
@@ -100,8 +103,8 @@ class DeadLetterStore(Protocol):
     """The dead letters, and the side queues that they are offered again from."""
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
-        """Keeps events as dead letters; numbers, and `time_ns` where it is 0, are given here. One there already (same sequence
-        and id) gets the new reason, answer and attempts."""
+        """Keeps events as dead letters; numbers, and `time_ns` where it is 0, are given here. One there already (same event id) gets the
+        new reason, answer and attempts. Their sequence is the one in the payload: an event of a side feed has its place there outside."""
 
     async def dead_letters(self, subscription: str, before: int, limit: int) -> list[DeadLetter]:
         """Dead letters of a subscription (empty: of all) with a number below `before` (0: from the newest), newest first."""
@@ -119,7 +122,8 @@ class DeadLetterStore(Protocol):
         """Forgets those of a subscription with these numbers (none: all). Returns how many, the same for a repeated request."""
 
     async def retry_dead_letters(self, request_id: str, body: str, subscription: str, numbers: Sequence[int]) -> int:
-        """Puts copies of those with these numbers (none: all), each with the later events of its files, into the side queue, by sequence.
+        """Puts copies of those with these numbers (none: all), each with the later events of its files, into the side queue, by sequence,
+        whatever the subscription wants.
         Returns how many letters, the same for a repeated request. A letter stays until `forgive`."""
 
     async def forgive(self, subscription: str, event_ids: Sequence[str]) -> None:

@@ -72,10 +72,10 @@ class Subscriptions:
                     f"there are two subscriptions {subscription.name!r}",
                     "Give each of ingest.subscribers a name of its own; `catalog` is the built-in one's.",
                 )
-        await self._store.put_fixed(fixed)
-        for subscription, position in await self._store.subscriptions():
-            if not subscription.fixed or subscription.name in names:
-                self._create(subscription, position)
+        await self._store.put_fixed([(subscription, 0, None) for subscription in fixed])
+        for stored in await self._store.subscriptions():
+            if not stored.subscription.fixed or stored.subscription.name in names:
+                self._create(stored.subscription, stored.position)
 
     async def run(self) -> None:
         """Delivers until cancelled."""
@@ -101,14 +101,14 @@ class Subscriptions:
         body = _digest("add", subscription.name, subscription.address, kinds, subscription.batch_size, from_beginning)
         async with self._changing:
             dormant = subscription.name not in self._deliveries
-            stored, cursor, new = await self._store.add_subscription(
-                request_id, body, subscription, from_beginning=from_beginning, replaces_dormant=dormant
+            stored, new = await self._store.add_subscription(
+                request_id, body, subscription, cursor=0 if from_beginning else None, side=None, replaces_dormant=dormant
             )
-            position = SubscriptionPosition.at(cursor)
+            position = stored.position
             if new:
-                self._create(stored, position)
-                self._start(stored.name)
-        return SubscriptionStatus(stored, position, self._log.tail.value - cursor)
+                self._create(stored.subscription, position)
+                self._start(stored.subscription.name)
+        return SubscriptionStatus(stored.subscription, position, self._log.tail.value - position.cursor)
 
     async def remove(self, request_id: str, name: str) -> None:
         """Ends a subscription's delivery and forgets it. Raises SUBSCRIPTION_NOT_FOUND, SUBSCRIPTION_FIXED, REQUEST_ID_REUSED."""

@@ -1,0 +1,252 @@
+"""The events of the log in SQLite. See `store.EventLogStore`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Collection, Iterable, Sequence
+
+import sqlalchemy as sa
+
+from mediasync.storage.database import Database
+from services.ingest import framing
+from services.ingest.events import FILE_KEY_BYTES, LogBounds, LoggedEvent, NewEvent
+from services.ingest.schema import ROW_BYTES, SEGMENT_EVENTS
+from services.ingest.sqlite_requests_store import raw_of
+
+_COLUMNS = "sequence, event_id, kind, file_key, sync_id, traceparent, append_time_ns, payload"
+_LOOKED_AT = 20_000
+"""Events that one reading looks at, however few of them are wanted."""
+_MOVE_BYTES = 2 * FILE_KEY_BYTES
+
+
+class SqliteLogStore:
+    """Appends, reads, prunes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def bounds(self) -> LogBounds:
+        """See `EventLogStore`."""
+
+        def work(connection: sa.Connection) -> LogBounds:
+            raw = raw_of(connection)
+            last, pruned = _bounds(raw)
+            (size,) = raw.execute("SELECT coalesce(sum(bytes), 0) FROM segments").fetchone()
+            oldest = raw.execute("SELECT append_time_ns FROM log WHERE sequence = ?", (pruned + 1,)).fetchone()
+            return LogBounds(pruned + 1, last, size, oldest[0] if oldest else 0)
+
+        return await self._database.read(work)
+
+    async def segments(self) -> list[tuple[int, int, int]]:
+        """Of each segment that has any events, from the oldest on: its last possible number, when its newest event came, and its bytes."""
+
+        def work(connection: sa.Connection) -> list[tuple[int, int, int]]:
+            rows = raw_of(connection).execute(
+                "SELECT (number + 1) * ?, last_append_ns, bytes FROM segments ORDER BY number", (SEGMENT_EVENTS,)
+            )
+            return rows.fetchall()
+
+        return await self._database.read(work)
+
+    async def append(self, events: Sequence[NewEvent]) -> tuple[list[int], list[LoggedEvent]]:
+        """See `EventLogStore`."""
+
+        def work(connection: sa.Connection) -> tuple[list[int], list[LoggedEvent]]:
+            raw = raw_of(connection)
+            last, _ = _bounds(raw)
+            now = time.time_ns()
+            # Nearly always all of them are new, and looking each up first would cost a third of the time.
+            numbers, rows = _numbered(events, last, now, {})
+            raw.execute("SAVEPOINT appending")
+            try:
+                _insert(raw, rows)
+            except sqlite3.IntegrityError:
+                raw.execute("ROLLBACK TO appending")
+                numbers, rows = _numbered(events, last, now, _known(raw, events))
+                _insert(raw, rows)
+            raw.execute("RELEASE appending")
+            if rows:
+                raw.execute("UPDATE log_bounds SET last = ?", (rows[-1].sequence,))
+                raw.executemany(
+                    "INSERT INTO log_moves VALUES (?, ?)",
+                    [(row.file_key[FILE_KEY_BYTES:], row.sequence) for row in rows if len(row.file_key) == _MOVE_BYTES],
+                )
+                _count(raw, rows, now)
+            return numbers, rows
+
+        return await self._database.write(work)
+
+    async def read(self, after: int, kinds: Collection[int], limit: int, max_bytes: int) -> tuple[list[LoggedEvent], int]:
+        """See `EventLogStore`."""
+
+        def work(connection: sa.Connection) -> tuple[list[LoggedEvent], int]:
+            raw = raw_of(connection)
+            upto = min(_bounds(raw)[0], after + max(limit, _LOOKED_AT))
+            of_kinds = f" AND kind IN ({','.join(str(int(kind)) for kind in kinds)})" if kinds else ""
+            rows = raw.execute(
+                f"SELECT {_COLUMNS} FROM log WHERE sequence > ? AND sequence <= ?{of_kinds} ORDER BY sequence LIMIT ?", (after, upto, limit)
+            )
+            return page(rows, max(after, upto), limit, max_bytes)
+
+        return await self._database.read(work)
+
+    async def read_of_sync(self, sync_id: str, after: int, upto: int, limit: int, max_bytes: int) -> tuple[list[LoggedEvent], int]:
+        """See `EventLogStore`."""
+
+        def work(connection: sa.Connection) -> tuple[list[LoggedEvent], int]:
+            rows = raw_of(connection).execute(
+                # The numbers first: only these rows are looked at, and there may be a hundred thousand of them.
+                f"""SELECT {_COLUMNS} FROM log WHERE sequence IN (
+                    WITH files (key, since) AS (
+                        SELECT substr(file_key, 1, {FILE_KEY_BYTES}), min(sequence) FROM log
+                            WHERE sync_id = :sync AND file_key != x'' GROUP BY 1
+                        UNION ALL SELECT substr(file_key, {FILE_KEY_BYTES + 1}), min(sequence) FROM log
+                            WHERE sync_id = :sync AND length(file_key) = {_MOVE_BYTES} GROUP BY 1
+                    )
+                    SELECT sequence FROM log WHERE sync_id = :sync AND sequence > :after AND sequence <= :upto
+                    UNION SELECT log.sequence FROM files JOIN log
+                        ON log.file_key >= files.key AND log.file_key <= CAST(files.key || {_HIGHEST} AS BLOB)
+                        WHERE log.sequence > max(files.since, :after) AND log.sequence <= :upto
+                    UNION SELECT log_moves.sequence FROM files JOIN log_moves ON log_moves.old_key = files.key
+                        WHERE log_moves.sequence > max(files.since, :after) AND log_moves.sequence <= :upto
+                    ORDER BY 1 LIMIT :limit
+                ) ORDER BY sequence""",
+                {"sync": sync_id, "after": after, "upto": upto, "limit": limit},
+            )
+            return page(rows, max(after, upto), limit, max_bytes)
+
+        return await self._database.read(work)
+
+    async def read_of_file(self, keys: Sequence[bytes], after: int, limit: int) -> list[LoggedEvent]:
+        """See `EventLogStore`."""
+
+        def work(connection: sa.Connection) -> list[LoggedEvent]:
+            raw = raw_of(connection)
+            numbers: set[int] = set()
+            for key in keys:
+                numbers.update(number for (number,) in raw.execute(OF_FILE, {"key": key, "after": after, "limit": limit}))
+            return _by_sequences(raw, sorted(numbers)[:limit])
+
+        return await self._database.read(work)
+
+    async def by_sequences(self, sequences: Sequence[int]) -> list[LoggedEvent]:
+        """See `EventLogStore`."""
+        return await self._database.read(lambda connection: _by_sequences(raw_of(connection), sequences))
+
+    async def sequence_since(self, time_ns: int) -> int:
+        """See `EventLogStore`."""
+
+        def work(connection: sa.Connection) -> int:
+            raw = raw_of(connection)
+            # Only the segment where it is has its rows looked at.
+            segments = raw.execute("SELECT number FROM segments WHERE last_append_ns >= ? ORDER BY number LIMIT 1", (time_ns,)).fetchone()
+            if segments is None:
+                return _bounds(raw)[0] + 1
+            found = raw.execute(
+                "SELECT sequence FROM log WHERE sequence > ? AND append_time_ns >= ? ORDER BY sequence LIMIT 1",
+                (segments[0] * SEGMENT_EVENTS, time_ns),
+            ).fetchone()
+            return int(found[0]) if found else _bounds(raw)[0] + 1
+
+        return await self._database.read(work)
+
+    async def last_of_sync(self, sync_id: str) -> int:
+        """See `EventLogStore`."""
+
+        def work(connection: sa.Connection) -> int:
+            return int(raw_of(connection).execute("SELECT coalesce(max(sequence), 0) FROM log WHERE sync_id = ?", (sync_id,)).fetchone()[0])
+
+        return await self._database.read(work)
+
+    async def prune(self, upto: int, limit: int) -> int:
+        """See `EventLogStore`."""
+
+        def work(connection: sa.Connection) -> int:
+            raw = raw_of(connection)
+            last, pruned = _bounds(raw)
+            until = min(upto, last, pruned + limit)
+            if until <= pruned:
+                return 0
+            gone = raw.execute(
+                "SELECT (sequence - 1) / ?1, sum(length(payload) + ?2), count(*) FROM log WHERE sequence <= ?3 GROUP BY 1",
+                (SEGMENT_EVENTS, ROW_BYTES, until),
+            ).fetchall()
+            raw.execute("DELETE FROM log WHERE sequence <= ?", (until,))
+            raw.execute("DELETE FROM log_moves WHERE sequence <= ?", (until,))
+            raw.executemany("UPDATE segments SET bytes = bytes - ?2, events = events - ?3 WHERE number = ?1", gone)
+            raw.execute("DELETE FROM segments WHERE events <= 0")
+            raw.execute("UPDATE log_bounds SET pruned = ?", (until,))
+            return until - pruned
+
+        return await self._database.write(work, durable=False)
+
+
+_HIGHEST = "x'" + "ff" * FILE_KEY_BYTES + "'"
+OF_FILE = f"""SELECT sequence FROM log WHERE file_key >= :key AND file_key <= CAST(:key || {_HIGHEST} AS BLOB) AND sequence > :after
+    UNION SELECT sequence FROM log_moves WHERE old_key = :key AND sequence > :after ORDER BY 1 LIMIT :limit"""
+"""The events after one that are about a file, wherever in their key it stands."""
+
+
+def page(rows: Iterable[tuple[object, ...]], upto: int, limit: int, max_bytes: int) -> tuple[list[LoggedEvent], int]:
+    """The events of rows, before `max_bytes` but for the first, and up to where was read: `upto` when the rows ended by themselves."""
+    events: list[LoggedEvent] = []
+    size = 0
+    for event in map(LoggedEvent._make, rows):
+        size += len(event.payload)
+        if events and size > max_bytes:
+            return events, events[-1].sequence
+        events.append(event)
+    return events, events[-1].sequence if len(events) >= limit else upto
+
+
+def _bounds(raw: sqlite3.Connection) -> tuple[int, int]:
+    last, pruned = raw.execute("SELECT last, pruned FROM log_bounds").fetchone()
+    return last, pruned
+
+
+def _by_sequences(raw: sqlite3.Connection, sequences: Sequence[int]) -> list[LoggedEvent]:
+    rows = raw.execute(
+        f"SELECT {_COLUMNS} FROM log WHERE sequence IN (SELECT value FROM json_each(?)) ORDER BY sequence", (json.dumps(list(sequences)),)
+    )
+    return [LoggedEvent._make(row) for row in rows]
+
+
+def _known(raw: sqlite3.Connection, events: Sequence[NewEvent]) -> dict[str, int]:
+    ids = json.dumps([event.event_id for event in events])
+    return dict(raw.execute("SELECT event_id, sequence FROM log WHERE event_id IN (SELECT value FROM json_each(?))", (ids,)).fetchall())
+
+
+def _numbered(events: Sequence[NewEvent], last: int, now: int, known: dict[str, int]) -> tuple[list[int], list[LoggedEvent]]:
+    """The number of each, and rows of those that have none yet."""
+    rows: list[LoggedEvent] = []
+    numbers: list[int] = []
+    for event in events:
+        number = known.get(event.event_id)
+        if number is None:
+            last += 1
+            number = known[event.event_id] = last
+            payload = framing.with_sequence(event.payload, number)
+            rows.append(
+                LoggedEvent(number, event.event_id, int(event.kind), event.file_key, event.sync_id, event.traceparent, now, payload)
+            )
+        numbers.append(number)
+    return numbers, rows
+
+
+def _insert(raw: sqlite3.Connection, rows: Sequence[LoggedEvent]) -> None:
+    raw.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def _count(raw: sqlite3.Connection, rows: Sequence[LoggedEvent], now: int) -> None:
+    counted: dict[int, list[int]] = {}
+    for row in rows:
+        count = counted.setdefault((row.sequence - 1) // SEGMENT_EVENTS, [0, 0])
+        count[0] += len(row.payload) + ROW_BYTES
+        count[1] += 1
+    raw.executemany(
+        "INSERT INTO segments VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT (number) DO UPDATE SET"
+        " last_append_ns = max(last_append_ns, ?2), bytes = bytes + ?3, events = events + ?4",
+        [(number, now, size, events) for number, (size, events) in counted.items()],
+    )
