@@ -74,6 +74,15 @@ def test_check_as_json_holds_the_same(file: Path) -> None:
     assert len(document["notes"]) == 1
 
 
+def test_check_says_that_a_watch_waits_for_no_subscriber(file: Path) -> None:
+    file.write_text(
+        "ingest: {async_mode: false}\nmedia_base: /m\nsources: {forge: {type: forge, host: h, watch: true}, other: {type: forge, host: h}}"
+    )
+    code, document = run_json("check", "--config", file)
+    assert code == 0
+    assert document["notes"] == ["the source forge is watched: its job never ends, so that it waits for no subscriber"]
+
+
 def test_check_ends_with_2_and_every_mistake(file: Path) -> None:
     file.write_text("sync: {retry: 4}\nsurces: {}\n")
     result = run("check", "--config", file)
