@@ -5,6 +5,8 @@ missing=
 command -v rsync >/dev/null 2>&1 || missing="$missing rsync"
 { command -v sshd >/dev/null 2>&1 || [ -x /usr/sbin/sshd ]; } && command -v ssh-keygen >/dev/null 2>&1 || missing="$missing openssh-server openssh-client"
 command -v busybox >/dev/null 2>&1 || missing="$missing busybox-static"
+# Debian keeps the server's programs where no PATH finds them.
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql"
 # An engine of the tests' own needs root, whoever installs it.
 if [ "$(id -u)" = 0 ] && ! { [ -x /usr/sbin/dockerd ] || command -v dockerd >/dev/null 2>&1; }; then missing="$missing docker.io iptables"; fi
 [ -z "$missing" ] && exit 0
