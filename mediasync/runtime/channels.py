@@ -6,7 +6,8 @@ A channel connects when it is first used, and again by itself when the service w
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -43,15 +44,33 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
 )
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
+AUTHORIZATION_KEY = "authorization"
+
+
+@dataclass(frozen=True)
+class TlsKeys:
+    """PEM: the certificates that a server is believed by, and ours with its key where it asks for one."""
+
+    ca: bytes
+    certificate: bytes | None = None
+    key: bytes | None = None
+
+
+def open_channel(address: str, *, tls: TlsKeys | None = None, token: Callable[[], str] | None = None) -> grpc.aio.Channel:
     """A channel to `address`, such as `unix:/run/x.sock` or `127.0.0.1:7171`, for the running event loop.
+
+    With `tls` it is encrypted, and the server has to prove that it is `address`. `token` is asked at each call for what the call is
+    authorised by, if not empty; where such a token may go in the clear is the caller's to know.
 
     Every call carries the current trace, baggage and an `x-request-id`, and has a client span that ends when the call does, also
     when it is cancelled. A unary call without a timeout gets one of 60 s. Calls to a service that is down fail at once with
     UNAVAILABLE unless they are made with `wait_for_ready=True` (and a timeout). Cancel a stream that you leave before its end: gRPC
     does not do it for you when it is dropped.
     """
-    return _Channel(grpc.aio.insecure_channel(address, options=_OPTIONS))
+    if tls is None:
+        return _Channel(grpc.aio.insecure_channel(address, options=_OPTIONS), token)
+    credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.certificate)
+    return _Channel(grpc.aio.secure_channel(address, credentials, options=_OPTIONS), token)
 
 
 @contextlib.contextmanager
@@ -73,8 +92,9 @@ class _Channel(grpc.aio.Channel):
     Not done with client interceptors: with those a streaming call is replaced by a stand-in, whose end is not seen when it is cancelled.
     """
 
-    def __init__(self, inner: grpc.aio.Channel) -> None:
+    def __init__(self, inner: grpc.aio.Channel, token: Callable[[], str] | None) -> None:
         self._inner = inner
+        self._token = token
 
     async def __aenter__(self) -> _Channel:
         return self
@@ -95,23 +115,24 @@ class _Channel(grpc.aio.Channel):
         await self._inner.channel_ready()
 
     def unary_unary(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return _Calls(self._inner.unary_unary(method, *arguments, **options), method, DEFAULT_DEADLINE_SECONDS)
+        return _Calls(self._inner.unary_unary(method, *arguments, **options), method, self._token, DEFAULT_DEADLINE_SECONDS)
 
     def unary_stream(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return _Calls(self._inner.unary_stream(method, *arguments, **options), method)
+        return _Calls(self._inner.unary_stream(method, *arguments, **options), method, self._token)
 
     def stream_unary(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return _Calls(self._inner.stream_unary(method, *arguments, **options), method)
+        return _Calls(self._inner.stream_unary(method, *arguments, **options), method, self._token)
 
     def stream_stream(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return _Calls(self._inner.stream_stream(method, *arguments, **options), method)
+        return _Calls(self._inner.stream_stream(method, *arguments, **options), method, self._token)
 
 
 class _Calls:
     """Makes the calls of one method."""
 
-    def __init__(self, inner: Any, method: str, default_timeout: float | None = None) -> None:
+    def __init__(self, inner: Any, method: str, token: Callable[[], str] | None, default_timeout: float | None = None) -> None:
         self._inner = inner
+        self._token = token
         self._name = method.removeprefix("/")
         self._attributes = rpc_attributes("/" + self._name)
         self._default_timeout = default_timeout
@@ -121,6 +142,8 @@ class _Calls:
         if timeout is None:
             timeout = self._default_timeout
         sent = list(metadata or ())
+        if self._token is not None and (token := self._token()):
+            sent.append((AUTHORIZATION_KEY, f"Bearer {token}"))
         if not self._traced:
             return self._inner(request, timeout=timeout, metadata=sent, **options)
         span = tracer.start_span(self._name, kind=SpanKind.CLIENT, attributes=self._attributes)

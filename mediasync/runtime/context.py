@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar, Token
 from typing import Any
 
-from opentelemetry import baggage
+from opentelemetry import baggage, trace
 from opentelemetry import context as otel_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -55,6 +55,12 @@ def resumed(sync: str, parent: str) -> Iterator[None]:
             yield
     finally:
         _reset_quietly(token)
+
+
+def link_to(parent: str) -> trace.Link:
+    """For the span of work that belongs to the trace of `parent`, a stored `trace_parent()`, among others."""
+    carried = TraceContextTextMapPropagator().extract({"traceparent": parent}, otel_context.Context())
+    return trace.Link(trace.get_current_span(carried).get_span_context())
 
 
 def _reset_quietly(token: Token[Any]) -> None:

@@ -33,6 +33,17 @@ class Answers:
 
     by_id: Mapping[str, Answer]
     irregular: str = ""
+    all_accepted: bool = False
+    """Every event that was asked about was accepted; `by_id` may be empty then."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFile:
+    """A file that a subscriber is asked about: where it is in which library, and its SHA-256, empty where any will do."""
+
+    library_path: bytes
+    library_root: str = ""
+    sha256: bytes = b""
 
 
 class Failure(enum.Enum):
@@ -44,16 +55,21 @@ class Failure(enum.Enum):
     """It was too slow, or has no room: usually the subscriber's trouble, rarely one event's."""
     UNIMPLEMENTED = "unimplemented"
     """It does not know the call."""
+    TOO_LARGE = "too large"
+    """It takes no messages of that size."""
     REFUSED = "refused"
     """It broke over it."""
 
 
 class CallFailed(Exception):  # noqa: N818 named after what happened
-    """A call to a subscriber brought no answer. The text is for people."""
+    """A call to a subscriber brought no answer. The text is for people. `status` is what it was answered with instead, such as `INTERNAL`;
+    `limit_bytes` the largest message that it takes, 0 where it does not say."""
 
-    def __init__(self, failure: Failure, message: str) -> None:
+    def __init__(self, failure: Failure, message: str, *, status: str = "", limit_bytes: int = 0) -> None:
         super().__init__(message)
         self.failure = failure
+        self.status = status
+        self.limit_bytes = limit_bytes
 
 
 class Subscriber(Protocol):
@@ -64,6 +80,15 @@ class Subscriber(Protocol):
 
     async def send(self, event: LoggedEvent) -> Answers:
         """Offers one event by the call made for its kind."""
+
+    async def hold(self, files: Sequence[AskedFile]) -> Sequence[bool]:
+        """Which of these files are on its record, in order, in one call. The count of the answer is not checked."""
+
+    async def holds(self, file: AskedFile) -> bool:
+        """Whether a file is on its record."""
+
+    def returned(self) -> bool:
+        """Whether the connection, which was lost when a call failed, is there again. Asking makes it try."""
 
     async def close(self) -> None:
         """Ends the connection."""

@@ -38,7 +38,14 @@ CRASH_POINTS = (
     "transfer.before_processed",
 )
 
-ELSEWHERE = ("coordinator.after_pause", "ingest.before_append", "ingest.mid_prune", "transfer.before_adopt", "transfer.verify_step")
+ELSEWHERE = (
+    "coordinator.after_pause",
+    "ingest.after_bury",
+    "ingest.before_append",
+    "ingest.mid_prune",
+    "transfer.before_adopt",
+    "transfer.verify_step",
+)
 
 # Only a pull of so much starts receivers.
 RECEIVER_POINTS = ("receiver.before_telling", "receiver.mid_file")

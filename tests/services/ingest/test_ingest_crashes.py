@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from mediasync.runtime.home import Home
-from mediasync.v1 import catalog_pb2
+from mediasync.v1 import catalog_pb2, events_pb2
 from mediasync.v1 import media_ingest_pb2 as pb
 from tests.fixtures.ingest import (
     BOUND_SECONDS,
@@ -91,6 +91,33 @@ async def test_i6_the_order_of_a_files_events_holds_over_a_kill(
         seen = [event.type for event in subscriber.events if event.file.library_path.raw == f"{number}.png".encode()]
         assert seen == list(kinds) * (len(seen) // 3)
         assert seen
+    await ingest.close()
+
+
+class Rejecting(RecordingSubscriber):
+    """Takes no file whose name has a 7 in it."""
+
+    async def answer(self, call: str, event: pb.Event) -> pb.EventResult:
+        verdict = pb.EVENT_VERDICT_REJECTED if b"7" in event.file.library_path.raw else pb.EVENT_VERDICT_ACCEPTED
+        return pb.EventResult(event_id=event.event_id, verdict=verdict)
+
+
+async def test_i6_a_kill_between_a_dead_letter_and_its_position_keeps_one_of_each(
+    tmp_path: Path, start_process: StartProcess, start_subscriber: StartSubscriber
+) -> None:
+    home = Home(tmp_path / "home")
+    subscriber = Rejecting()
+    address = (await start_subscriber(subscriber)).address
+    doomed = await start_process("services.ingest", home.path, {"MEDIASYNC_CRASH_AT": "ingest.after_bury"})
+    ingest = Ingest(home)
+    await ingest.subscribe("gallery", address, batch_size=6)
+    await ingest.publish(file_events(20))
+    assert await doomed.ended() == -signal.SIGKILL
+    await start_process("services.ingest", home.path)
+    await ingest.delivered(20, "gallery")
+    response = await ingest.events.ListDeadLetters(events_pb2.ListDeadLettersRequest(), timeout=BOUND_SECONDS)
+    found = [(letter.event.sequence, letter.reason) for letter in response.dead_letters]
+    assert found == [(number, "rejected without a reason") for number in (18, 8)]
     await ingest.close()
 
 

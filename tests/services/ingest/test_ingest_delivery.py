@@ -11,7 +11,7 @@ import pytest
 
 from mediasync.v1 import events_pb2
 from mediasync.v1 import media_ingest_pb2 as pb
-from services.ingest import delivery
+from services.ingest import settling
 from services.ingest.subscriber_client import GrpcSubscriber
 from tests.fixtures.ingest import (
     BOUND_SECONDS,
@@ -212,8 +212,8 @@ async def test_an_event_that_is_put_off_for_ever_becomes_a_dead_letter(
     await ingest.publish([file_event(b"later.png"), file_event(b"a.png")])
     await ingest.delivered(2, "gallery")
     (letter,) = await dead_letters(ingest)
-    assert (letter.event.sequence, letter.attempts) == (1, delivery.MAX_REFUSALS)
-    assert letter.reason == f"given up after {delivery.MAX_REFUSALS} attempts: not now"
+    assert (letter.event.sequence, letter.attempts) == (1, settling.MAX_REFUSALS)
+    assert letter.reason == f"given up after {settling.MAX_REFUSALS} attempts: not now"
 
 
 class BreaksOver(RecordingSubscriber):
@@ -279,7 +279,7 @@ class Broken(RecordingSubscriber):
 async def test_a_subscriber_that_is_too_slow_for_everything_loses_nothing(
     ingest: Ingest, start_subscriber: StartSubscriber, quick_retries: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "MAX_REFUSALS", 2)
+    monkeypatch.setattr(settling, "MAX_REFUSALS", 2)
     subscriber = Broken()
     await follow(ingest, start_subscriber, subscriber)
     events = file_events(3)
