@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mediasync.v1 import media_ingest_pb2 as mediasync_dot_v1_dot_media__ingest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amediasync/v1/catalog.proto\x12\x0cmediasync.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmediasync/v1/media_ingest.proto\"\xd0\x01\n\x0b\x43\x61talogFile\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.FileRecord\x12\x0f\n\x07sync_id\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12-\n\tsync_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12source_delete_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprocessed\x18\x06 \x01(\x08\"q\n\x12\x43\x61talogListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07sync_id\x18\x03 \x01(\t\x12\x13\n\x0bpath_prefix\x18\x04 \x01(\x0c\x12\x0e\n\x06source\x18\x05 \x01(\t\"X\n\x13\x43\x61talogListResponse\x12(\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x19.mediasync.v1.CatalogFile\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x11\x43\x61talogGetRequest\x12\x14\n\x0clibrary_path\x18\x01 \x01(\x0c\x12\x14\n\x0clibrary_root\x18\x02 \x01(\t\"=\n\x12\x43\x61talogGetResponse\x12\'\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x19.mediasync.v1.CatalogFile\";\n\x14\x43\x61talogExportRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x03\x12\x14\n\x0clibrary_root\x18\x02 \x01(\t\"a\n\x15\x43\x61talogExportResponse\x12(\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x19.mediasync.v1.CatalogFile\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x0c\n\x04last\x18\x03 \x01(\x08\x32\xf5\x01\n\x07\x43\x61talog\x12K\n\x04List\x12 .mediasync.v1.CatalogListRequest\x1a!.mediasync.v1.CatalogListResponse\x12H\n\x03Get\x12\x1f.mediasync.v1.CatalogGetRequest\x1a .mediasync.v1.CatalogGetResponse\x12S\n\x06\x45xport\x12\".mediasync.v1.CatalogExportRequest\x1a#.mediasync.v1.CatalogExportResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amediasync/v1/catalog.proto\x12\x0cmediasync.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmediasync/v1/media_ingest.proto\"\xe2\x01\n\x0b\x43\x61talogFile\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.mediasync.v1.FileRecord\x12\x0f\n\x07sync_id\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12-\n\tsync_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12source_delete_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprocessed\x18\x06 \x01(\x08\x12\x10\n\x08position\x18\x07 \x01(\x03\"q\n\x12\x43\x61talogListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07sync_id\x18\x03 \x01(\t\x12\x13\n\x0bpath_prefix\x18\x04 \x01(\x0c\x12\x0e\n\x06source\x18\x05 \x01(\t\"X\n\x13\x43\x61talogListResponse\x12(\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x19.mediasync.v1.CatalogFile\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x11\x43\x61talogGetRequest\x12\x14\n\x0clibrary_path\x18\x01 \x01(\x0c\x12\x14\n\x0clibrary_root\x18\x02 \x01(\t\"=\n\x12\x43\x61talogGetResponse\x12\'\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x19.mediasync.v1.CatalogFile\";\n\x14\x43\x61talogExportRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x03\x12\x14\n\x0clibrary_root\x18\x02 \x01(\t\"a\n\x15\x43\x61talogExportResponse\x12(\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x19.mediasync.v1.CatalogFile\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x0c\n\x04last\x18\x03 \x01(\x08\x32\xf5\x01\n\x07\x43\x61talog\x12K\n\x04List\x12 .mediasync.v1.CatalogListRequest\x1a!.mediasync.v1.CatalogListResponse\x12H\n\x03Get\x12\x1f.mediasync.v1.CatalogGetRequest\x1a .mediasync.v1.CatalogGetResponse\x12S\n\x06\x45xport\x12\".mediasync.v1.CatalogExportRequest\x1a#.mediasync.v1.CatalogExportResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,19 +34,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mediasync.v1.catalog_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CATALOGFILE']._serialized_start=111
-  _globals['_CATALOGFILE']._serialized_end=319
-  _globals['_CATALOGLISTREQUEST']._serialized_start=321
-  _globals['_CATALOGLISTREQUEST']._serialized_end=434
-  _globals['_CATALOGLISTRESPONSE']._serialized_start=436
-  _globals['_CATALOGLISTRESPONSE']._serialized_end=524
-  _globals['_CATALOGGETREQUEST']._serialized_start=526
-  _globals['_CATALOGGETREQUEST']._serialized_end=589
-  _globals['_CATALOGGETRESPONSE']._serialized_start=591
-  _globals['_CATALOGGETRESPONSE']._serialized_end=652
-  _globals['_CATALOGEXPORTREQUEST']._serialized_start=654
-  _globals['_CATALOGEXPORTREQUEST']._serialized_end=713
-  _globals['_CATALOGEXPORTRESPONSE']._serialized_start=715
-  _globals['_CATALOGEXPORTRESPONSE']._serialized_end=812
-  _globals['_CATALOG']._serialized_start=815
-  _globals['_CATALOG']._serialized_end=1060
+  _globals['_CATALOGFILE']._serialized_end=337
+  _globals['_CATALOGLISTREQUEST']._serialized_start=339
+  _globals['_CATALOGLISTREQUEST']._serialized_end=452
+  _globals['_CATALOGLISTRESPONSE']._serialized_start=454
+  _globals['_CATALOGLISTRESPONSE']._serialized_end=542
+  _globals['_CATALOGGETREQUEST']._serialized_start=544
+  _globals['_CATALOGGETREQUEST']._serialized_end=607
+  _globals['_CATALOGGETRESPONSE']._serialized_start=609
+  _globals['_CATALOGGETRESPONSE']._serialized_end=670
+  _globals['_CATALOGEXPORTREQUEST']._serialized_start=672
+  _globals['_CATALOGEXPORTREQUEST']._serialized_end=731
+  _globals['_CATALOGEXPORTRESPONSE']._serialized_start=733
+  _globals['_CATALOGEXPORTRESPONSE']._serialized_end=830
+  _globals['_CATALOG']._serialized_start=833
+  _globals['_CATALOG']._serialized_end=1078
 # @@protoc_insertion_point(module_scope)

@@ -32,12 +32,15 @@ class CatalogFile(_message.Message):
     SYNC_TIME_FIELD_NUMBER: _builtins.int
     SOURCE_DELETE_TIME_FIELD_NUMBER: _builtins.int
     PROCESSED_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     sync_id: _builtins.str
     """The run that brought it."""
     source: _builtins.str
     """Name of the source, or its URL."""
     processed: _builtins.bool
     """Its metadata was looked for."""
+    position: _builtins.int
+    """Its place in the order of Export; set there only."""
     @_builtins.property
     def file(self) -> _media_ingest_pb2.FileRecord:
         """The file."""
@@ -59,10 +62,11 @@ class CatalogFile(_message.Message):
         sync_time: _timestamp_pb2.Timestamp | None = ...,
         source_delete_time: _timestamp_pb2.Timestamp | None = ...,
         processed: _builtins.bool = ...,
+        position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "source_delete_time", b"source_delete_time", "sync_time", b"sync_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "processed", b"processed", "source", b"source", "source_delete_time", b"source_delete_time", "sync_id", b"sync_id", "sync_time", b"sync_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "position", b"position", "processed", b"processed", "source", b"source", "source_delete_time", b"source_delete_time", "sync_id", b"sync_id", "sync_time", b"sync_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,7 +224,7 @@ class CatalogExportResponse(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     position: _builtins.int
-    """The position of the last one."""
+    """That of the last one."""
     last: _builtins.bool
     """There are no more: an export that ends without it was cut off."""
     @_builtins.property

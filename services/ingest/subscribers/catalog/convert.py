@@ -12,7 +12,7 @@ from mediasync.paths import check_relative
 from mediasync.v1 import catalog_pb2 as pb
 from mediasync.v1 import media_ingest_pb2 as ingest_pb
 from mediasync.v1 import types_pb2
-from services.ingest.subscribers.catalog.files import Change, Facts, FileEvent, ListedFile
+from services.ingest.subscribers.catalog.files import Change, ExportPage, Facts, FileEvent, ListedFile, Wanted
 
 CHANGES = {
     ingest_pb.EVENT_TYPE_FILE_SYNCED: Change.SYNCED,
@@ -21,6 +21,8 @@ CHANGES = {
 }
 
 _LARGEST = 2**63 - 1
+# Of the facts, those from `generator` to `negative_prompt`.
+_NOTHING_FOUND = ("", "", "", "", None, None, "", "")
 
 
 class Unusable(Exception):  # noqa: N818 named after what it says
@@ -34,18 +36,48 @@ def file_event_from_pb(event: ingest_pb.Event) -> FileEvent:
         raise Unusable("it is no event about a file" if change is None else "it has no event_id")
     if not event.HasField("file"):
         raise Unusable("it has no file")
-    try:
-        path = check_relative(event.file.library_path.raw)
-    except MediasyncError:
-        raise Unusable("its library_path is no path below the library's root") from None
+    record = event.file
+    path = _path(record.library_path, "library_path")
+    moved_from = place = b""
+    # Only FILE_SYNCED says where a file was; on another event it would be of no meaning.
+    if record.HasField("moved_from") and change is Change.SYNCED:
+        moved_from = _path(record.moved_from, "moved_from")
+        place = _place(record)
     return FileEvent(
-        event.event_id, change, _nanoseconds(event.time), event.sync_id, event.source, event.file.library_root, path, _facts(event.file)
+        event.event_id,
+        change,
+        _nanoseconds(event.time),
+        event.sync_id,
+        event.source,
+        record.library_root,
+        path,
+        _facts(record),
+        moved_from,
+        place,
     )
 
 
 def sha256_from_pb(digest: types_pb2.Digest) -> bytes:
     """The SHA-256 in a digest; empty for anything else."""
     return digest.value if digest.algorithm == types_pb2.DIGEST_ALGORITHM_SHA256 else b""
+
+
+def wanted_from_pb(request: ingest_pb.VerifyFileExistsRequest) -> Wanted | None:
+    """A file that is asked about; None when it is by a hash that the catalog does not keep, of which it cannot say that a file has it."""
+    sha256 = sha256_from_pb(request.digest)
+    if request.HasField("digest") and not sha256:
+        return None
+    return Wanted(request.library_path.raw, sha256, request.library_root)
+
+
+def export_to_pb(page: ExportPage, after: int) -> pb.CatalogExportResponse:
+    """What follows position `after`."""
+    response = pb.CatalogExportResponse(position=after, last=page.last)
+    for file, bulk in page.files:
+        message = file_to_pb(file, bulk)
+        message.position = response.position = file.number
+        response.files.append(message)
+    return response
 
 
 def file_to_pb(file: ListedFile, bulk: bytes = b"") -> pb.CatalogFile:
@@ -61,7 +93,37 @@ def file_to_pb(file: ListedFile, bulk: bytes = b"") -> pb.CatalogFile:
     return message
 
 
+def _path(path: types_pb2.FilePath, field: str) -> bytes:
+    try:
+        return check_relative(path.raw)
+    except MediasyncError:
+        raise Unusable(f"its {field} is no path below the library's root") from None
+
+
+def _place(record: ingest_pb.FileRecord) -> bytes:
+    """Where a file is, as a part of its record."""
+    place = ingest_pb.FileRecord(library_path=record.library_path)
+    for field in ("xmp_path", "thumbnail_path"):
+        if record.HasField(field):
+            getattr(place, field).CopyFrom(getattr(record, field))
+    return place.SerializeToString()
+
+
 def _facts(record: ingest_pb.FileRecord) -> Facts:
+    if not record.HasField("metadata") and not record.HasField("moved_from"):
+        # Most of what a sync brings: the record as it is, and nothing to look for in it.
+        return Facts(
+            record.size_bytes,
+            sha256_from_pb(record.digest),
+            _nanoseconds(record.modify_time),
+            record.media_type,
+            record.width,
+            record.height,
+            record.incomplete,
+            *_NOTHING_FOUND,
+            record.SerializeToString(),
+            b"",
+        )
     record, bulk = _split(record)
     metadata = record.metadata
     return Facts(
@@ -87,16 +149,21 @@ def _facts(record: ingest_pb.FileRecord) -> Facts:
 
 
 def _split(record: ingest_pb.FileRecord) -> tuple[ingest_pb.FileRecord, bytes]:
-    """The record without what lists leave out, and a record with just that, serialised; the argument stays as it is."""
+    """The record without what lists leave out and without where the file was, which is an event's news and not a file's property; and a
+    record with just what lists leave out, serialised. The argument stays as it is."""
     metadata = record.metadata
-    if not (metadata.fields or metadata.prompt_json or metadata.workflow_json):
+    bulky = bool(metadata.fields or metadata.prompt_json or metadata.workflow_json)
+    if not bulky and not record.HasField("moved_from"):
         return record, b""
+    light = ingest_pb.FileRecord()
+    light.CopyFrom(record)
+    light.ClearField("moved_from")
+    if not bulky:
+        return light, b""
     bulk = ingest_pb.FileRecord()
     bulk.metadata.fields.extend(metadata.fields)
     bulk.metadata.prompt_json = metadata.prompt_json
     bulk.metadata.workflow_json = metadata.workflow_json
-    light = ingest_pb.FileRecord()
-    light.CopyFrom(record)
     light.metadata.ClearField("fields")
     light.metadata.ClearField("prompt_json")
     light.metadata.ClearField("workflow_json")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -14,7 +14,7 @@ from mediasync.v1 import catalog_pb2 as pb
 from mediasync.v1 import media_ingest_pb2 as ingest_pb
 from mediasync.v1.catalog_pb2_grpc import CatalogServicer as CatalogBase
 from mediasync.v1.media_ingest_pb2_grpc import MediaIngestServicer as MediaIngestBase
-from services.ingest.subscribers.catalog.convert import CHANGES, Unusable, file_event_from_pb, file_to_pb, sha256_from_pb
+from services.ingest.subscribers.catalog.convert import CHANGES, Unusable, export_to_pb, file_event_from_pb, file_to_pb, wanted_from_pb
 from services.ingest.subscribers.catalog.files import FileEvent, Filter
 from services.ingest.subscribers.catalog.store import CatalogStore
 
@@ -43,9 +43,7 @@ class CatalogIngestServicer(MediaIngestBase):
 
     async def OnBatchSynced(self, request: ingest_pb.OnBatchSyncedRequest, context: Context) -> ingest_pb.OnBatchSyncedResponse:
         """Takes several events in one transaction."""
-        if len(request.events) > MAX_BATCH:
-            violation = FieldViolation("events", f"at most {MAX_BATCH}, not {len(request.events)}")
-            raise MediasyncError(Reason.INVALID_ARGUMENT, f"events must be {violation.description}", fields=[violation])
+        _check_count("events", len(request.events))
         return ingest_pb.OnBatchSyncedResponse(results=await self._take(request.events))
 
     async def OnSyncComplete(self, request: ingest_pb.OnSyncCompleteRequest, context: Context) -> ingest_pb.OnSyncCompleteResponse:
@@ -54,11 +52,17 @@ class CatalogIngestServicer(MediaIngestBase):
 
     async def VerifyFileExists(self, request: ingest_pb.VerifyFileExistsRequest, context: Context) -> ingest_pb.VerifyFileExistsResponse:
         """Looks a file up."""
-        sha256 = sha256_from_pb(request.digest)
-        if request.HasField("digest") and not sha256:
-            # A hash that the catalog does not keep: it cannot say that the file has it.
-            return ingest_pb.VerifyFileExistsResponse(exists=False)
-        return ingest_pb.VerifyFileExistsResponse(exists=await self._store.exists(request.library_path.raw, sha256))
+        return ingest_pb.VerifyFileExistsResponse(exists=(await self._exist([request]))[0])
+
+    async def VerifyFilesExist(self, request: ingest_pb.VerifyFilesExistRequest, context: Context) -> ingest_pb.VerifyFilesExistResponse:
+        """Looks files up."""
+        _check_count("files", len(request.files))
+        return ingest_pb.VerifyFilesExistResponse(exists=await self._exist(request.files))
+
+    async def _exist(self, requests: Sequence[ingest_pb.VerifyFileExistsRequest]) -> list[bool]:
+        wanted = [wanted_from_pb(request) for request in requests]
+        found = iter(await self._store.exist([file for file in wanted if file is not None]))
+        return [file is not None and next(found) for file in wanted]
 
     async def _take_one(self, event: ingest_pb.Event, kind: ingest_pb.EventType.ValueType) -> ingest_pb.EventResult:
         if event.type != kind:
@@ -80,8 +84,10 @@ class CatalogIngestServicer(MediaIngestBase):
             except Unusable as error:
                 results.append(_rejected(event, str(error)))
         if usable:
-            await self._store.take(usable)
+            refused = await self._store.take(usable)
             crash.point("catalog.after_upsert")
+            if refused:
+                results = [_rejected(result, refused[result.event_id]) if result.event_id in refused else result for result in results]
         return results
 
 
@@ -108,10 +114,26 @@ class CatalogServicer(CatalogBase):
             raise MediasyncError(Reason.FILE_NOT_FOUND, f"the catalog has no file {display(request.library_path)}{where}")
         return pb.CatalogGetResponse(file=file_to_pb(*found))
 
+    async def Export(self, request: pb.CatalogExportRequest, context: Context) -> AsyncIterator[pb.CatalogExportResponse]:
+        """Every file. Each page is a transaction of its own, so that a slow reader holds up nothing."""
+        after = request.after
+        while True:
+            response = export_to_pb(await self._store.export(after, request.library_root), after)
+            yield response
+            if response.last:
+                return
+            after = response.position
+
+
+def _check_count(field: str, count: int) -> None:
+    if count > MAX_BATCH:
+        violation = FieldViolation(field, f"at most {MAX_BATCH}, not {count}")
+        raise MediasyncError(Reason.INVALID_ARGUMENT, f"{field} must be {violation.description}", fields=[violation])
+
 
 def _accepted(event: ingest_pb.Event) -> ingest_pb.EventResult:
     return ingest_pb.EventResult(event_id=event.event_id, verdict=ingest_pb.EVENT_VERDICT_ACCEPTED)
 
 
-def _rejected(event: ingest_pb.Event, reason: str) -> ingest_pb.EventResult:
+def _rejected(event: ingest_pb.Event | ingest_pb.EventResult, reason: str) -> ingest_pb.EventResult:
     return ingest_pb.EventResult(event_id=event.event_id, verdict=ingest_pb.EVENT_VERDICT_REJECTED, reason=reason)
