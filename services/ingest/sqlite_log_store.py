@@ -83,10 +83,12 @@ class SqliteLogStore:
 
         def work(connection: sa.Connection) -> tuple[list[LoggedEvent], int]:
             raw = raw_of(connection)
-            upto = min(_bounds(raw)[0], after + max(limit, _LOOKED_AT))
+            last, pruned = _bounds(raw)
+            start = max(after, pruned)
+            upto = min(last, start + max(limit, _LOOKED_AT))
             of_kinds = f" AND kind IN ({','.join(str(int(kind)) for kind in kinds)})" if kinds else ""
             rows = raw.execute(
-                f"SELECT {_COLUMNS} FROM log WHERE sequence > ? AND sequence <= ?{of_kinds} ORDER BY sequence LIMIT ?", (after, upto, limit)
+                f"SELECT {_COLUMNS} FROM log WHERE sequence > ? AND sequence <= ?{of_kinds} ORDER BY sequence LIMIT ?", (start, upto, limit)
             )
             return page(rows, max(after, upto), limit, max_bytes)
 
