@@ -33,12 +33,12 @@ class Implementation:
     restart: Callable[[], Awaitable[None]]
 
 
-@pytest.fixture(params=["catalog", "example"])
+@pytest.fixture(params=["catalog", "catalog in PostgreSQL", "example"])
 async def subscriber(request: pytest.FixtureRequest, tmp_path: Path, start_process: StartProcess) -> AsyncIterator[Implementation]:
     running: list[Any] = []
 
     async def start_catalog() -> None:
-        running.append(await start_process("services.ingest.subscribers.catalog", tmp_path / "home", {"MEDIASYNC_LISTEN": address}))
+        running.append(await start_process("services.ingest.subscribers.catalog", tmp_path / "home", environment))
 
     async def start_example() -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MEDIASYNC_")}
@@ -58,7 +58,10 @@ async def subscriber(request: pytest.FixtureRequest, tmp_path: Path, start_proce
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    start = start_catalog if request.param == "catalog" else start_example
+    environment = {"MEDIASYNC_LISTEN": address}
+    if request.param == "catalog in PostgreSQL":
+        environment["MEDIASYNC_INGEST__CONNECTION_STRING"] = request.getfixturevalue("postgres").url
+    start = start_example if request.param == "example" else start_catalog
     await start()
     async with open_channel(address) as channel, asyncio.timeout(BOUND_SECONDS):
         await channel.channel_ready()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from mediasync.runtime.service import Service, run_service
-from services.ingest.subscribers.catalog.wiring import open_database, registrations
+from services.ingest.subscribers.catalog.wiring import open_store, registrations
 
 
 async def wire(service: Service) -> None:
     """Opens the database and serves."""
-    database = open_database(service.home)
-    service.on_stop(database.close)
-    for registration in registrations(database):
+    store = open_store(service.home)
+    service.on_stop(store.close)
+    for registration in registrations(store):
         service.add(*registration)
 
 
