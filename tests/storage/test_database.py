@@ -149,6 +149,33 @@ async def test_work_knows_the_sync_it_is_done_for(database: Database) -> None:
         assert await database.read(lambda connection: sync_id.get()) == "sync_1"
 
 
+async def test_a_commit_that_may_be_lost_is_not_flushed_and_the_next_one_is(tmp_path: Path) -> None:
+    database = Database.open(url(tmp_path), [ONE], durable=True)
+
+    def failing(connection: sqlalchemy.Connection) -> None:
+        raise ZeroDivisionError
+
+    assert await database.write(pragma("synchronous"), durable=False) == 1
+    assert await database.write(pragma("synchronous")) == 2
+    with pytest.raises(ZeroDivisionError):
+        await database.write(failing, durable=False)
+    assert await database.write(pragma("synchronous")) == 2
+    await database.write(add("a"), durable=False)
+    assert await database.read(names) == ["a"]
+    await database.close()
+
+
+async def test_a_checkpoint_brings_what_was_committed_into_the_file_itself(tmp_path: Path) -> None:
+    database = Database.open(url(tmp_path), [ONE], cache_mib=8, checkpoint_pages=100_000)
+    assert await database.write(pragma("cache_size")) == -8192
+    await database.write(add("x" * 100_000))
+    before = (tmp_path / "test.db").stat().st_size
+    await database.checkpoint()
+    assert (tmp_path / "test.db").stat().st_size >= before + 100_000
+    await database.write(add("b"))
+    await database.close()
+
+
 @pytest.mark.parametrize(("durable", "synchronous"), [(True, 2), (False, 1)])
 async def test_a_durable_database_flushes_each_commit(tmp_path: Path, durable: bool, synchronous: int) -> None:
     database = Database.open(url(tmp_path), [ONE], durable=durable)
