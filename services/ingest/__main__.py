@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 
-from mediasync.config_file import mentions
 from mediasync.runtime.service import Service, run_service
-from services.ingest.events import EventKind, Filter, Subscription
+from services.ingest.configured import configured
+from services.ingest.events import Subscription
 from services.ingest.log import EventLog
 from services.ingest.registration import FULL_NAME, events_handler
+from services.ingest.replaying import Content, Start, StartKind
+from services.ingest.retention import Retention
 from services.ingest.servicer import EventsServicer
 from services.ingest.sqlite_store import SqliteEventStore, open_database
 from services.ingest.subscriber_client import GrpcSubscriber
 from services.ingest.subscribers.catalog import wiring as catalog
-from services.ingest.subscriptions import Subscriptions
+from services.ingest.subscriptions import CATALOG, Subscriptions
 
 CATALOG_BATCH = 500
 """Each batch costs the catalog one flush to the disk. Nothing waits for a batch to fill, so that a large one delays no event."""
@@ -26,6 +28,7 @@ _NICENESS = 10
 async def wire(service: Service) -> None:
     """Opens the log, hosts the catalog, takes up the subscriptions, serves."""
     os.nice(_NICENESS)
+    said = configured()
     catalog_address = service.home.address_of("catalog")
     if catalog_address == service.home.socket_address("catalog"):
         await _host_catalog(service)
@@ -33,30 +36,31 @@ async def wire(service: Service) -> None:
     service.on_stop(database.close)
     store = SqliteEventStore(database)
     log = await EventLog.open(store)
-    subscriptions = Subscriptions(store, log, GrpcSubscriber)
-    await subscriptions.load([Subscription("catalog", catalog_address, batch_size=CATALOG_BATCH, fixed=True), *_configured()])
+    subscriptions = Subscriptions(
+        store,
+        log,
+        lambda one: GrpcSubscriber(one.address, tls=one.tls, token_file=one.token_file),
+        lambda name: _snapshot(service, name),
+        said.linger_seconds,
+    )
+    own = Subscription(CATALOG, catalog_address, batch_size=CATALOG_BATCH, fixed=True)
+    await subscriptions.load([(own, Start(StartKind.BEGINNING)), *said.subscribers])
     service.on_stop(subscriptions.close)
     service.spawn(subscriptions.run(), "deliveries")
-    service.add_generic(events_handler(EventsServicer(subscriptions), log), FULL_NAME)
+    service.spawn(Retention(store, log, said.limits, subscriptions.fall_behind).run(), "retention")
+    service.add_generic(events_handler(EventsServicer(store, log, subscriptions, service.draining)), FULL_NAME)
+
+
+def _snapshot(service: Service, name: str) -> Content:
+    from services.ingest.snapshot import SnapshotFeed
+
+    return SnapshotFeed(service.channel("catalog"), name)
 
 
 async def _host_catalog(service: Service) -> None:
-    database = catalog.open_database(service.home)
-    service.on_stop(database.close)
-    await service.listen_also("catalog", catalog.registrations(database))
-
-
-def _configured() -> list[Subscription]:
-    if not mentions("subscriber"):
-        return []
-    from mediasync.config import load
-
-    return [
-        Subscription(
-            entry.name, entry.address, Filter(frozenset(EventKind[name.upper()] for name in entry.events)), entry.batch_size, fixed=True
-        )
-        for entry in load().ingest.subscribers
-    ]
+    store = catalog.open_store(service.home)
+    service.on_stop(store.close)
+    await service.listen_also("catalog", catalog.registrations(store))
 
 
 if __name__ == "__main__":

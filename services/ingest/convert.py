@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mediasync.convert import timestamp_ns
 from mediasync.errors import FieldViolation, MediasyncError, Reason
 from mediasync.paths import display
-from mediasync.v1 import events_pb2 as pb
 from mediasync.v1 import media_ingest_pb2 as ingest_pb
-from services.ingest.events import (
-    DEFAULT_BATCH_SIZE,
-    DeadLetter,
-    EventKind,
-    Filter,
-    LoggedEvent,
-    Subscription,
-    SubscriptionStatus,
-)
+from services.ingest.events import LoggedEvent
 from services.ingest.subscriber import Answer, Answers, Verdict
 
 MAX_REASON_CHARACTERS = 500
@@ -29,10 +19,8 @@ _VERDICTS = {
 
 
 def event_to_pb(event: LoggedEvent) -> ingest_pb.Event:
-    """An event as it was published, with its sequence number."""
-    message = ingest_pb.Event.FromString(event.payload)
-    message.sequence = event.sequence
-    return message
+    """An event as its subscribers see it; one of a snapshot has no sequence number."""
+    return ingest_pb.Event.FromString(event.payload)
 
 
 def answers_from_pb(asked: Sequence[LoggedEvent], results: Iterable[ingest_pb.EventResult]) -> Answers:
@@ -53,44 +41,6 @@ def answers_from_pb(asked: Sequence[LoggedEvent], results: Iterable[ingest_pb.Ev
     counts = ((unknown, "results for events it was not asked about"), (repeated, "repeated results"), (missing, "results missing"))
     said = ", ".join(f"{count} {what}" for count, what in counts if count)
     return Answers(by_id, f"its answer was irregular: {said}" if said else "")
-
-
-def subscription_from_pb(message: pb.Subscription) -> Subscription:
-    """A subscription to add. Types that this version does not know are left out, unless nothing is left."""
-    known = {int(kind) for kind in EventKind}
-    kinds = frozenset(EventKind(kind) for kind in message.types if kind in known)
-    if message.types and not kinds:
-        raise _invalid([FieldViolation("subscription.types", "types of events that there are")])
-    return Subscription(message.name, message.address, Filter(kinds), message.batch_size or DEFAULT_BATCH_SIZE)
-
-
-def status_to_pb(status: SubscriptionStatus) -> pb.Subscription:
-    """A subscription and how far it is."""
-    subscription, position = status.subscription, status.position
-    message = pb.Subscription(
-        name=subscription.name,
-        address=subscription.address,
-        types=[ingest_pb.EventType.ValueType(kind) for kind in sorted(subscription.filter.kinds)],
-        batch_size=subscription.batch_size,
-        cursor=position.cursor,
-        lag=status.lag,
-        last_error=position.last_error,
-        fixed=subscription.fixed,
-    )
-    if position.last_success_ns:
-        message.last_success_time.CopyFrom(timestamp_ns(position.last_success_ns))
-    return message
-
-
-def dead_letter_to_pb(letter: DeadLetter) -> pb.DeadLetter:
-    """A dead letter."""
-    return pb.DeadLetter(
-        subscription=letter.subscription,
-        event=event_to_pb(letter.event),
-        reason=letter.reason,
-        time=timestamp_ns(letter.time_ns),
-        attempts=letter.attempts,
-    )
 
 
 def request_id_from_pb(request_id: str) -> str:

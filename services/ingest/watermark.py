@@ -1,4 +1,4 @@
-"""A number that only grows, and that tasks can wait for."""
+"""A number that grows, unless it is set back on purpose, and that tasks can wait for."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ class Watermark:
         if value > self.value:
             self.value = value
             self._wake()
+
+    def reset(self, value: int) -> None:
+        """Moves to `value`, back if need be; who waits goes on waiting for what it waits for."""
+        self.value = value
+        self._wake()
 
     def close(self, reason: MediasyncError) -> None:
         """It will not move again: whoever waits in vain gets `reason`."""

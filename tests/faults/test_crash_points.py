@@ -40,8 +40,10 @@ CRASH_POINTS = (
 
 ELSEWHERE = (
     "coordinator.after_pause",
+    "ingest.after_ack",
     "ingest.after_bury",
     "ingest.before_append",
+    "ingest.before_position",
     "ingest.mid_prune",
     "transfer.before_adopt",
     "transfer.verify_step",

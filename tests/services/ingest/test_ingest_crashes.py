@@ -22,7 +22,14 @@ from tests.fixtures.ingest import (
     sync_event,
 )
 
-POINTS = ["ingest.before_append", "ingest.after_append:2", "ingest.before_delivery:1", "ingest.after_delivery:2", "catalog.after_upsert:1"]
+POINTS = [
+    "ingest.before_append",
+    "ingest.after_append:2",
+    "ingest.before_delivery:1",
+    "ingest.after_delivery:2",
+    "ingest.before_position",
+    "catalog.after_upsert:1",
+]
 
 
 async def publish_until_answered(ingest: Ingest, events: list[pb.Event]) -> list[int]:

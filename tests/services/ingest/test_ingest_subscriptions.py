@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from mediasync.convert import duration
 from mediasync.errors import MediasyncError, Reason
 from mediasync.runtime.channels import rpc_errors
 from mediasync.v1 import events_pb2
@@ -36,7 +37,14 @@ async def test_a_subscription_is_stored_as_it_was_asked_for(ingest: Ingest) -> N
     await ingest.publish(file_events(3))
     added = await ingest.subscribe("gallery", "127.0.0.1:1", types=[pb.EVENT_TYPE_FILE_SYNCED], batch_size=7)
     expected = events_pb2.Subscription(
-        name="gallery", address="127.0.0.1:1", types=[pb.EVENT_TYPE_FILE_SYNCED], batch_size=7, cursor=3, lag=0
+        name="gallery",
+        address="127.0.0.1:1",
+        types=[pb.EVENT_TYPE_FILE_SYNCED],
+        batch_size=7,
+        cursor=3,
+        filter=events_pb2.EventFilter(types=[pb.EVENT_TYPE_FILE_SYNCED]),
+        state=events_pb2.SUBSCRIPTION_STATE_ACTIVE,
+        lag_time=duration(0),
     )
     assert added == expected
 
