@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -98,7 +99,7 @@ class Delivery:
         self._behind = False
         self._failures = 0
         self._quiet_until = 0.0
-        self._ended_at = 0.0
+        self._ended_at = -math.inf
         self._answered = 0
         self._not_interested: set[int] = set()
         self._warned = ("", 0.0)
@@ -208,10 +209,10 @@ class Delivery:
                     await self._follow(lane)
 
     async def _held(self) -> None:
-        """Waits while a pause lasts that the last failure left."""
-        while (now := _now()) < self._quiet_until:
+        """Waits while a pause lasts that the last failure left, and for ever when there is nothing to go on from."""
+        while self._behind or _now() < self._quiet_until:
             self._wake.clear()
-            await self._until(self._quiet_until - now)
+            await self._until(None if self._behind else self._quiet_until - _now())
 
     async def _restored(self) -> Window:
         window = Window(self._place.read_to)
