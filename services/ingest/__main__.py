@@ -7,15 +7,18 @@ import os
 from mediasync.runtime.service import Service, run_service
 from services.ingest.configured import configured
 from services.ingest.events import Subscription
+from services.ingest.library_client import LibraryClient
 from services.ingest.log import EventLog
 from services.ingest.registration import FULL_NAME, events_handler
-from services.ingest.replaying import Content, Start, StartKind
+from services.ingest.replaying import Start, StartKind
 from services.ingest.retention import Retention
 from services.ingest.servicer import EventsServicer
+from services.ingest.snapshot import SnapshotFeed
 from services.ingest.sqlite_store import SqliteEventStore, open_database
 from services.ingest.subscriber_client import GrpcSubscriber
 from services.ingest.subscribers.catalog import wiring as catalog
 from services.ingest.subscriptions import CATALOG, Subscriptions
+from services.ingest.verifying import Verifier
 
 CATALOG_BATCH = 500
 """Each batch costs the catalog one flush to the disk. Nothing waits for a batch to fill, so that a large one delays no event."""
@@ -36,25 +39,20 @@ async def wire(service: Service) -> None:
     service.on_stop(database.close)
     store = SqliteEventStore(database)
     log = await EventLog.open(store)
-    subscriptions = Subscriptions(
-        store,
-        log,
-        lambda one: GrpcSubscriber(one.address, tls=one.tls, token_file=one.token_file),
-        lambda name: _snapshot(service, name),
-        said.linger_seconds,
-    )
+    library = LibraryClient(service.channel)
+    subscriptions = Subscriptions(store, log, _connect, lambda name: SnapshotFeed(library.page, name), said.linger_seconds)
     own = Subscription(CATALOG, catalog_address, batch_size=CATALOG_BATCH, fixed=True)
     await subscriptions.load([(own, Start(StartKind.BEGINNING)), *said.subscribers])
     service.on_stop(subscriptions.close)
     service.spawn(subscriptions.run(), "deliveries")
     service.spawn(Retention(store, log, said.limits, subscriptions.fall_behind).run(), "retention")
-    service.add_generic(events_handler(EventsServicer(store, log, subscriptions, service.draining)), FULL_NAME)
+    verifier = Verifier(store, log, _connect, subscriptions.side_events_added)
+    servicer = EventsServicer(store, log, subscriptions, verifier, library, service.draining)
+    service.add_generic(events_handler(servicer), FULL_NAME)
 
 
-def _snapshot(service: Service, name: str) -> Content:
-    from services.ingest.snapshot import SnapshotFeed
-
-    return SnapshotFeed(service.channel("catalog"), name)
+def _connect(subscription: Subscription) -> GrpcSubscriber:
+    return GrpcSubscriber(subscription.address, tls=subscription.tls, token_file=subscription.token_file)
 
 
 async def _host_catalog(service: Service) -> None:

@@ -14,6 +14,7 @@ from services.ingest.convert import event_to_pb, for_people
 from services.ingest.events import DEFAULT_BATCH_SIZE, DeadLetter, EventKind, Filter, LogBounds, Subscription, SubscriptionStatus, Tls
 from services.ingest.pulling import Upto
 from services.ingest.replaying import Start, StartKind
+from services.ingest.verifying import Done, Found, Progress
 
 MAX_REJECTED = 1000
 MAX_NUMBERS = 1000
@@ -176,6 +177,17 @@ def log_to_pb(bounds: LogBounds) -> pb.GetLogResponse:
     if bounds.oldest_append_ns:
         message.oldest_time.CopyFrom(timestamp_ns(bounds.oldest_append_ns))
     return message
+
+
+def verified_to_pb(found: Found) -> pb.VerifySubscriptionResponse:
+    """What a verify says."""
+    if isinstance(found, Progress):
+        progress = pb.VerifyProgress(files_asked=found.files_asked, files_lacking=found.files_lacking)
+        return pb.VerifySubscriptionResponse(progress=progress)
+    if isinstance(found, Done):
+        done = pb.VerifyDone(files_asked=found.files_asked, files_lacking=found.files_lacking, files_sent=found.files_sent)
+        return pb.VerifySubscriptionResponse(done=done)
+    return pb.VerifySubscriptionResponse(lacking=found)
 
 
 def invalid(field: str, description: str) -> MediasyncError:

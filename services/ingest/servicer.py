@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import grpc.aio
 
@@ -18,12 +18,14 @@ from services.ingest import convert_subscriptions as convert
 from services.ingest import framing
 from services.ingest.convert import request_id_from_pb
 from services.ingest.events import DEFAULT_BATCH_SIZE, MAX_BATCH_SIZE, DeadLetter
+from services.ingest.library_client import LibraryClient
 from services.ingest.log import EventLog
 from services.ingest.publishing import events_from_request
 from services.ingest.pulling import Page, open_stream
 from services.ingest.replaying import Start, StartKind
 from services.ingest.store import EventStore
-from services.ingest.subscriptions import Subscriptions
+from services.ingest.subscriptions import CATALOG, Subscriptions
+from services.ingest.verifying import Verifier
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024
 _ANSWER_SECONDS = 1.0
@@ -33,10 +35,20 @@ _ANSWER_SECONDS = 1.0
 class EventsServicer(EventsBase):
     """Parses, calls the subscriptions, converts. `draining` ends streams."""
 
-    def __init__(self, store: EventStore, log: EventLog, subscriptions: Subscriptions, draining: asyncio.Event) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        log: EventLog,
+        subscriptions: Subscriptions,
+        verifier: Verifier,
+        library: LibraryClient,
+        draining: asyncio.Event,
+    ) -> None:
         self._store = store
         self._log = log
         self._subscriptions = subscriptions
+        self._verifier = verifier
+        self._library = library
         self._draining = draining
 
     async def Publish(  # type: ignore[override]  # bytes: see registration
@@ -136,7 +148,7 @@ class EventsServicer(EventsBase):
         self,
         request: pb.EventsSubscribeRequest,
         context: grpc.aio.ServicerContext[pb.EventsSubscribeRequest, pb.EventsSubscribeResponse],
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """Streams events, as their bytes."""
         if not 0 <= request.batch_size <= MAX_BATCH_SIZE:
             raise convert.invalid("batch_size", f"0 for {DEFAULT_BATCH_SIZE}, or 1 to {MAX_BATCH_SIZE}")
@@ -195,6 +207,19 @@ class EventsServicer(EventsBase):
         request_id = request_id_from_pb(request.request_id)
         numbers = convert.numbers_from_pb(request.subscription, request.numbers)
         return pb.DropDeadLettersResponse(dead_letters=await self._subscriptions.drop(request_id, request.subscription, numbers))
+
+    async def VerifySubscription(
+        self,
+        request: pb.VerifySubscriptionRequest,
+        context: grpc.aio.ServicerContext[pb.VerifySubscriptionRequest, pb.VerifySubscriptionResponse],
+    ) -> AsyncGenerator[pb.VerifySubscriptionResponse]:
+        """Asks a subscriber about every file. The catalog is not asked about what it says itself, but about what the libraries have."""
+        follower = self._subscriptions.find(request.name)
+        libraries = self._library.index if request.name == CATALOG else self._library.catalog
+        found = self._verifier.verify(follower, libraries, request.library_root, repair=request.repair)
+        async with contextlib.aclosing(found):
+            async for one in found:
+                yield convert.verified_to_pb(one)
 
     async def GetLog(
         self, request: pb.GetLogRequest, context: grpc.aio.ServicerContext[pb.GetLogRequest, pb.GetLogResponse]
