@@ -90,10 +90,9 @@ def _settled(found: Sequence[Acceptance]) -> Problem | None:
 
 def _late(found: Sequence[Acceptance], seconds: float) -> Problem:
     late = [one for one in found if one.left]
-    said = ", ".join(
-        f"{one.subscription} has not accepted {_events(one.left)}{f' ({one.last_error})' if one.last_error else ''}" for one in late
-    )
-    message = f"{said} of this sync within {seconds:g} s; {_IN_THE_LIBRARY}"
+    said = ", ".join(f"{one.subscription} has not accepted {_events(one.left)}" for one in late)
+    why = "; ".join(f"{one.subscription}: {one.last_error}" for one in late if one.last_error)
+    message = f"{said} of this sync within {seconds:g} s; {_IN_THE_LIBRARY}{f' ({why})' if why else ''}"
     return Problem(Reason.SUBSCRIBER_NOT_IN_TIME, message, f"`mediasync subscribers show {late[0].subscription}` says what it is at.")
 
 

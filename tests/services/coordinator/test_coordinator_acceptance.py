@@ -150,8 +150,8 @@ async def test_who_is_not_ready_in_time_is_named_with_what_is_left() -> None:
     assert problem is not None
     assert problem.reason is Reason.SUBSCRIBER_NOT_IN_TIME
     assert problem.message == (
-        "gallery has not accepted 1,200 events (OnBatchSynced failed with UNAVAILABLE) of this sync within 0 s; "
-        "the files are in the library, and it is still told of them"
+        "gallery has not accepted 1,200 events of this sync within 0 s; the files are in the library, and it is still told of them "
+        "(gallery: OnBatchSynced failed with UNAVAILABLE)"
     )
     assert problem.remedy == "`mediasync subscribers show gallery` says what it is at."
 
