@@ -20,8 +20,6 @@ from services.ingest.events import FILE_KEY_BYTES, EventKind, NewEvent
 MAX_EVENTS = 1000
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
-_PATHS = ("library_path", "xmp_path", "thumbnail_path", "moved_from")
-
 
 def events_from_request(request: bytes, traceparent: str) -> list[NewEvent]:
     """The events of a serialised EventsPublishRequest. Raises INVALID_ARGUMENT that names every field that is wrong."""
@@ -49,13 +47,11 @@ def _event(message: media_ingest_pb2.Event, payload: bytes, index: int, tracepar
     event_id = message.event_id
     if not 1 <= len(event_id) <= 64:
         wrong.append(FieldViolation(f"events[{index}].event_id", "1 to 64 characters"))
-    try:
-        kind = EventKind(message.type)
-    except ValueError:
+    kind, field = _KINDS.get(message.type, (None, ""))
+    if kind is None:
         wrong.append(FieldViolation(f"events[{index}].type", "a type of event that this version knows"))
         return None
     key = b""
-    field = _FIELDS[kind]
     if message.WhichOneof("payload") != field:
         wrong.append(FieldViolation(f"events[{index}].{field}", f"set, for {kind.name}"))
     elif field == "file":
@@ -71,28 +67,29 @@ def _event(message: media_ingest_pb2.Event, payload: bytes, index: int, tracepar
     return NewEvent(event_id, kind, key, message.sync_id, payload, traceparent)
 
 
-_FIELDS = {
-    EventKind.FILE_SYNCED: "file",
-    EventKind.FILE_PROCESSED: "file",
-    EventKind.FILE_DELETED: "file",
-    EventKind.SYNC_COMPLETE: "sync",
-    EventKind.BATCH_SYNCED: "batch",
-}
+_FIELDS = {EventKind.SYNC_COMPLETE: "sync", EventKind.BATCH_SYNCED: "batch"}
+_KINDS: dict[int, tuple[EventKind | None, str]] = {int(kind): (kind, _FIELDS.get(kind, "file")) for kind in EventKind}
 
 
 def _file_key(record: media_ingest_pb2.FileRecord, index: int, wrong: list[FieldViolation]) -> bytes:
     """The same for every event of a file. Refuses paths that lead out of the library: subscribers open them."""
-    path = record.library_path.raw
-    for name in _PATHS:
-        if name == "library_path" or record.HasField(name):  # type: ignore[arg-type]  # a literal of each name is what it wants
-            try:
-                check_relative(path if name == "library_path" else getattr(record, name).raw)
-            except MediasyncError:
-                wrong.append(FieldViolation(f"events[{index}].file.{name}.raw", "a path below the library's root"))
-    key = file_key(record.library_root, path)
-    if record.HasField("moved_from"):
-        key += file_key(record.library_root, record.moved_from.raw)
-    return key
+    path, root = record.library_path.raw, record.library_root
+    _check(path, "library_path", index, wrong)
+    if record.HasField("xmp_path"):
+        _check(record.xmp_path.raw, "xmp_path", index, wrong)
+    if record.HasField("thumbnail_path"):
+        _check(record.thumbnail_path.raw, "thumbnail_path", index, wrong)
+    if not record.HasField("moved_from"):
+        return file_key(root, path)
+    _check(record.moved_from.raw, "moved_from", index, wrong)
+    return file_key(root, path) + file_key(root, record.moved_from.raw)
+
+
+def _check(path: bytes, field: str, index: int, wrong: list[FieldViolation]) -> None:
+    try:
+        check_relative(path)
+    except MediasyncError:
+        wrong.append(FieldViolation(f"events[{index}].file.{field}.raw", "a path below the library's root"))
 
 
 def file_key(library_root: str, path: bytes) -> bytes:
