@@ -1360,9 +1360,9 @@ class ListIndexRequest(_message.Message):
     LIBRARY_PATH_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     library_path: _builtins.str
-    """The library's folder, absolute."""
+    """The library's folder, absolute; empty for all that there are, one after another."""
     after: _builtins.bytes
-    """Only what comes after this path; empty for everything."""
+    """Only what comes after this path of that library; empty for everything."""
     def __init__(
         self,
         *,
@@ -1384,6 +1384,9 @@ class ListIndexResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FILES_FIELD_NUMBER: _builtins.int
+    LIBRARY_ROOT_FIELD_NUMBER: _builtins.int
+    library_root: _builtins.str
+    """The root of the library that they are in."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___IndexedFile]:
         """At most 1,000, by path."""
@@ -1392,10 +1395,11 @@ class ListIndexResponse(_message.Message):
         self,
         *,
         files: _abc.Iterable[Global___IndexedFile] | None = ...,
+        library_root: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "library_root", b"library_root"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,7 +12,7 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -27,7 +27,7 @@ from services.transfer.adoption_store import AdoptionStore
 from services.transfer.entities import LibraryId
 from services.transfer.library import OWN_FOLDER, check_folder, library_error, read_marker
 from services.transfer.library_stats_store import LibraryStatsStore
-from services.transfer.library_store import LibraryStore, Verification
+from services.transfer.library_store import IndexedFile, LibraryStore, Verification
 from services.transfer.manifest_store import ManifestStore
 from services.transfer.notices import Notice
 from services.transfer.queue_store import QueueStore
@@ -105,6 +105,20 @@ class LibraryKeeper:
             await settled_events(self._adoptions, self._sent, _TELL_SECONDS)
             findings = await self._store.counts(library)
             return dataclasses.replace(summary, files_known=state.files_intact, others=state.others, findings=findings)
+
+    async def indexed(self, path: str, after: bytes = b"") -> AsyncIterator[tuple[LibraryId, Sequence[IndexedFile]]]:
+        """The files of a library's index, by path; of all libraries that there are, as far as they are on record, for an empty path. Files
+        that are culled are not meant to be there. Raises LIBRARY_*, INVALID_ARGUMENT."""
+        if path:
+            async with self._library(path) as library:
+                libraries = [library]
+        else:
+            libraries, after = list(await self._manifest.libraries()), b""
+        for library in libraries:
+            place = after
+            while page := await self._store.indexed(library, b"", place, _PAGE):
+                yield library, [file for file in page if not file.culled]
+                place = page[-1].path
 
     async def stats(self, path: str) -> LibraryStats:
         """Sums a library up. Raises LIBRARY_*."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
 
+from mediasync.convert import file_path, timestamp_ns
 from mediasync.convert.library import (
     adopt_summary_to_pb,
     finding_to_pb,
@@ -20,9 +21,11 @@ from mediasync.convert.library import (
 )
 from mediasync.errors import MediasyncError
 from mediasync.library import LibraryProgress
+from mediasync.paths import display
 from mediasync.v1 import transfer_pb2 as pb
-from mediasync.v1 import transfer_pb2_grpc
+from mediasync.v1 import transfer_pb2_grpc, types_pb2
 from services.transfer.keeping import LibraryKeeper, OnProgress
+from services.transfer.library_store import IndexedFile
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -60,6 +63,10 @@ class LibraryServicer(transfer_pb2_grpc.TransferServicer):
                     yield pb.AdoptLibraryResponse(finding=finding_to_pb(finding))
                 yield pb.AdoptLibraryResponse(done=adopt_summary_to_pb(event))
 
+    async def ListIndex(self, request: pb.ListIndexRequest, context: Context) -> AsyncIterator[pb.ListIndexResponse]:
+        async for library, files in self._keeper.indexed(request.library_path, request.after):
+            yield pb.ListIndexResponse(files=[_indexed_to_pb(file) for file in files], library_root=display(library.root))
+
     async def LibraryStats(self, request: pb.LibraryStatsRequest, context: Context) -> pb.LibraryStatsResponse:
         return stats_to_pb(await self._keeper.stats(request.library_path))
 
@@ -69,6 +76,15 @@ class LibraryServicer(transfer_pb2_grpc.TransferServicer):
             sources=[pb.RepairableSource(source_key=key, label=label, files=files) for key, label, files in sources],
             files_without_source=without,
         )
+
+
+def _indexed_to_pb(file: IndexedFile) -> pb.IndexedFile:
+    return pb.IndexedFile(
+        library_path=file_path(file.path),
+        size_bytes=file.size_bytes,
+        digest=types_pb2.Digest(algorithm=types_pb2.DIGEST_ALGORITHM_SHA256, value=file.sha256),
+        modify_time=timestamp_ns(file.mtime_ns),
+    )
 
 
 async def _followed(work: Callable[[OnProgress], Awaitable[T]]) -> AsyncGenerator[LibraryProgress | T]:
