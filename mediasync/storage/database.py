@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import sqlalchemy
 from sqlalchemy import event
@@ -36,6 +36,7 @@ _READERS = 3
 _WRITING = {"mediasync_begin": "BEGIN IMMEDIATE"}
 _CACHE_MIB = 2  # SQLite's own default
 _CHECKPOINT_PAGES = 1000  # too
+_CHECKPOINT_SECONDS = 2.0
 # What the file or its disk does wrong, as opposed to what a statement does wrong.
 _FILE_ERRORS = (
     "SQLITE_BUSY",
@@ -87,7 +88,7 @@ class Database:
 
         `durable` makes every commit survive a power cut; otherwise the newest commits may be lost in one, and nothing else. `cache_mib`
         is how much of it the writer keeps in memory at most. A commit that brings the journal to `checkpoint_pages` pages copies it
-        into the file itself; with a large number, call `checkpoint` now and then, so that no commit has to.
+        into the file itself; with a large number, run `keep_checkpointed`, so that no commit has to.
         Raises DATA_FOLDER_NEWER when a newer version wrote it, DATA_FOLDER_UNUSABLE when it is damaged, locked or not writable.
         """
         if not url.startswith(_PREFIX):
@@ -122,6 +123,16 @@ class Database:
     async def checkpoint(self) -> None:
         """Copy what the journal holds into the database itself, as far as no reader is in the way. Commits do not wait for it."""
         await asyncio.get_running_loop().run_in_executor(self._reading, self._checkpoint)
+
+    async def keep_checkpointed(self) -> NoReturn:
+        """Does that every other second, until cancelled."""
+        while True:
+            await asyncio.sleep(_CHECKPOINT_SECONDS)
+            try:
+                await self.checkpoint()
+            except MediasyncError as error:
+                # A full disk, say. Commits do it themselves then, and who writes is told.
+                logger.warning("the journal of %s was not copied into it: %s", self.path.name, error)
 
     async def flush(self) -> None:
         """Make what is committed so far survive a power cut, where `durable` does not do that for every commit."""

@@ -37,6 +37,7 @@ async def wire(service: Service) -> None:
         await _host_catalog(service)
     database = open_database(service.home.database_url("ingest"))
     service.on_stop(database.close)
+    service.spawn(database.keep_checkpointed(), "checkpoints")
     store = SqliteEventStore(database)
     log = await EventLog.open(store)
     library = LibraryClient(service.channel)

@@ -13,10 +13,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from mediasync.errors import MediasyncError
 from mediasync.runtime import crash
 from services.ingest.events import SubscriptionPosition
 from services.ingest.log import EventLog
-from services.ingest.schema import SEGMENT_EVENTS
+from services.ingest.log_rows import SEGMENT_EVENTS
 from services.ingest.store import EventStore
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,10 @@ class Retention:
     async def run(self) -> None:
         """Prunes from time to time and after each segment, until cancelled."""
         while True:
-            await self.sweep(time.time_ns())
+            try:
+                await self.sweep(time.time_ns())
+            except MediasyncError as error:
+                logger.warning("old events were not deleted from the event log: %s", error)
             tail = self._log.tail
             try:
                 async with asyncio.timeout(EVERY_SECONDS):
