@@ -10,11 +10,7 @@ import sqlalchemy as sa
 
 from mediasync.storage.database import Migration
 from services.ingest import framing
-
-SEGMENT_EVENTS = 10_000
-"""The log is measured, and pruned, by segments of so many sequence numbers."""
-ROW_BYTES = 250
-"""What an event takes beside its payload, roughly: its other columns and its places in three indexes."""
+from services.ingest.log_rows import ROW_BYTES, SEGMENT_EVENTS
 
 _FIRST = (
     # Sequence numbers are dense: given out inside the one writing transaction, not by the database.

@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
+from typing import cast
 
 import sqlalchemy as sa
 
 from mediasync.storage.database import Database
-from services.ingest import framing
 from services.ingest.events import FILE_KEY_BYTES, LogBounds, LoggedEvent, NewEvent
-from services.ingest.schema import ROW_BYTES, SEGMENT_EVENTS
-from services.ingest.sqlite_requests_store import raw_of
-
-_COLUMNS = "sequence, event_id, kind, file_key, sync_id, traceparent, append_time_ns, payload"
-_LOOKED_AT = 20_000
-"""Events that one reading looks at, however few of them are wanted."""
-_MOVE_BYTES = 2 * FILE_KEY_BYTES
+from services.ingest.log_rows import (
+    COLUMNS,
+    HIGHEST,
+    LOOKED_AT,
+    MOVE_BYTES,
+    ROW_BYTES,
+    SEGMENT_EVENTS,
+    counted,
+    moves_of,
+    numbered,
+    of_file,
+    page,
+)
 
 
 class SqliteLogStore:
@@ -58,21 +64,18 @@ class SqliteLogStore:
             last, _ = _bounds(raw)
             now = time.time_ns()
             # Nearly always all of them are new, and looking each up first would cost a third of the time.
-            numbers, rows = _numbered(events, last, now, {})
+            numbers, rows = numbered(events, last, now, {})
             raw.execute("SAVEPOINT appending")
             try:
                 _insert(raw, rows)
             except sqlite3.IntegrityError:
                 raw.execute("ROLLBACK TO appending")
-                numbers, rows = _numbered(events, last, now, _known(raw, events))
+                numbers, rows = numbered(events, last, now, _known(raw, events))
                 _insert(raw, rows)
             raw.execute("RELEASE appending")
             if rows:
                 raw.execute("UPDATE log_bounds SET last = ?", (rows[-1].sequence,))
-                raw.executemany(
-                    "INSERT INTO log_moves VALUES (?, ?)",
-                    [(row.file_key[FILE_KEY_BYTES:], row.sequence) for row in rows if len(row.file_key) == _MOVE_BYTES],
-                )
+                raw.executemany("INSERT INTO log_moves VALUES (?, ?)", moves_of(rows))
                 _count(raw, rows, now)
             return numbers, rows
 
@@ -85,10 +88,10 @@ class SqliteLogStore:
             raw = raw_of(connection)
             last, pruned = _bounds(raw)
             start = max(after, pruned)
-            upto = min(last, start + max(limit, _LOOKED_AT))
+            upto = min(last, start + max(limit, LOOKED_AT))
             of_kinds = f" AND kind IN ({','.join(str(int(kind)) for kind in kinds)})" if kinds else ""
             rows = raw.execute(
-                f"SELECT {_COLUMNS} FROM log WHERE sequence > ? AND sequence <= ?{of_kinds} ORDER BY sequence LIMIT ?", (start, upto, limit)
+                f"SELECT {COLUMNS} FROM log WHERE sequence > ? AND sequence <= ?{of_kinds} ORDER BY sequence LIMIT ?", (start, upto, limit)
             )
             return page(rows, max(after, upto), limit, max_bytes)
 
@@ -100,12 +103,12 @@ class SqliteLogStore:
         def work(connection: sa.Connection) -> tuple[list[LoggedEvent], int]:
             rows = raw_of(connection).execute(
                 # The numbers first: only these rows are looked at, and there may be a hundred thousand of them.
-                f"""SELECT {_COLUMNS} FROM log WHERE sequence IN (
+                f"""SELECT {COLUMNS} FROM log WHERE sequence IN (
                     WITH files (key, since) AS (
                         SELECT substr(file_key, 1, {FILE_KEY_BYTES}), min(sequence) FROM log
                             WHERE sync_id = :sync AND file_key != x'' GROUP BY 1
                         UNION ALL SELECT substr(file_key, {FILE_KEY_BYTES + 1}), min(sequence) FROM log
-                            WHERE sync_id = :sync AND length(file_key) = {_MOVE_BYTES} GROUP BY 1
+                            WHERE sync_id = :sync AND length(file_key) = {MOVE_BYTES} GROUP BY 1
                     )
                     SELECT sequence FROM log WHERE sync_id = :sync AND sequence > :after AND sequence <= :upto
                     UNION SELECT log.sequence FROM files JOIN log
@@ -126,9 +129,7 @@ class SqliteLogStore:
 
         def work(connection: sa.Connection) -> list[LoggedEvent]:
             raw = raw_of(connection)
-            numbers: set[int] = set()
-            for key in keys:
-                numbers.update(number for (number,) in raw.execute(OF_FILE, {"key": key, "after": after, "limit": limit}))
+            numbers = {number for key in keys for number in of_file(raw, key, after, limit)}
             return _by_sequences(raw, sorted(numbers)[:limit])
 
         return await self._database.read(work)
@@ -185,22 +186,12 @@ class SqliteLogStore:
         return await self._database.write(work, durable=False)
 
 
-_HIGHEST = "x'" + "ff" * FILE_KEY_BYTES + "'"
-OF_FILE = f"""SELECT sequence FROM log WHERE file_key >= :key AND file_key <= CAST(:key || {_HIGHEST} AS BLOB) AND sequence > :after
-    UNION SELECT sequence FROM log_moves WHERE old_key = :key AND sequence > :after ORDER BY 1 LIMIT :limit"""
-"""The events after one that are about a file, wherever in their key it stands."""
+_HIGHEST = f"x'{HIGHEST.hex()}'"
 
 
-def page(rows: Iterable[tuple[object, ...]], upto: int, limit: int, max_bytes: int) -> tuple[list[LoggedEvent], int]:
-    """The events of rows, before `max_bytes` but for the first, and up to where was read: `upto` when the rows ended by themselves."""
-    events: list[LoggedEvent] = []
-    size = 0
-    for event in map(LoggedEvent._make, rows):
-        size += len(event.payload)
-        if events and size > max_bytes:
-            return events, events[-1].sequence
-        events.append(event)
-    return events, events[-1].sequence if len(events) >= limit else upto
+def raw_of(connection: sa.Connection) -> sqlite3.Connection:
+    """The driver's connection: SQLAlchemy would take more time than SQLite."""
+    return cast(sqlite3.Connection, connection.connection.driver_connection)
 
 
 def _bounds(raw: sqlite3.Connection) -> tuple[int, int]:
@@ -210,7 +201,7 @@ def _bounds(raw: sqlite3.Connection) -> tuple[int, int]:
 
 def _by_sequences(raw: sqlite3.Connection, sequences: Sequence[int]) -> list[LoggedEvent]:
     rows = raw.execute(
-        f"SELECT {_COLUMNS} FROM log WHERE sequence IN (SELECT value FROM json_each(?)) ORDER BY sequence", (json.dumps(list(sequences)),)
+        f"SELECT {COLUMNS} FROM log WHERE sequence IN (SELECT value FROM json_each(?)) ORDER BY sequence", (json.dumps(list(sequences)),)
     )
     return [LoggedEvent._make(row) for row in rows]
 
@@ -220,35 +211,13 @@ def _known(raw: sqlite3.Connection, events: Sequence[NewEvent]) -> dict[str, int
     return dict(raw.execute("SELECT event_id, sequence FROM log WHERE event_id IN (SELECT value FROM json_each(?))", (ids,)).fetchall())
 
 
-def _numbered(events: Sequence[NewEvent], last: int, now: int, known: dict[str, int]) -> tuple[list[int], list[LoggedEvent]]:
-    """The number of each, and rows of those that have none yet."""
-    rows: list[LoggedEvent] = []
-    numbers: list[int] = []
-    for event in events:
-        number = known.get(event.event_id)
-        if number is None:
-            last += 1
-            number = known[event.event_id] = last
-            payload = framing.with_sequence(event.payload, number)
-            rows.append(
-                LoggedEvent(number, event.event_id, int(event.kind), event.file_key, event.sync_id, event.traceparent, now, payload)
-            )
-        numbers.append(number)
-    return numbers, rows
-
-
 def _insert(raw: sqlite3.Connection, rows: Sequence[LoggedEvent]) -> None:
     raw.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def _count(raw: sqlite3.Connection, rows: Sequence[LoggedEvent], now: int) -> None:
-    counted: dict[int, list[int]] = {}
-    for row in rows:
-        count = counted.setdefault((row.sequence - 1) // SEGMENT_EVENTS, [0, 0])
-        count[0] += len(row.payload) + ROW_BYTES
-        count[1] += 1
     raw.executemany(
-        "INSERT INTO segments VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT (number) DO UPDATE SET"
-        " last_append_ns = max(last_append_ns, ?2), bytes = bytes + ?3, events = events + ?4",
-        [(number, now, size, events) for number, (size, events) in counted.items()],
+        "INSERT INTO segments VALUES (?1, ?4, ?4, ?2, ?3) ON CONFLICT (number) DO UPDATE SET"
+        " last_append_ns = max(last_append_ns, ?4), bytes = bytes + ?2, events = events + ?3",
+        [(*segment, now) for segment in counted(rows)],
     )

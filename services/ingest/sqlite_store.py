@@ -6,21 +6,46 @@ one writer for all of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from mediasync.storage.database import Database
+from services.ingest.letter_store import SqlLetterStore
+from services.ingest.requests_store import Raw
 from services.ingest.schema import MIGRATIONS
-from services.ingest.sqlite_letter_store import SqliteLetterStore
-from services.ingest.sqlite_log_store import SqliteLogStore
-from services.ingest.sqlite_subscription_store import SqliteSubscriptionStore
+from services.ingest.sqlite_log_store import SqliteLogStore, raw_of
+from services.ingest.subscription_store import SqlSubscriptionStore
 
 __all__ = ["MIGRATIONS", "SqliteEventStore", "open_database"]
 
+T = TypeVar("T")
+
 _CACHE_MIB = 32
 _CHECKPOINT_PAGES = 16_000
-"""64 MiB of journal: a commit has to copy it into the database only when nobody calls `Database.checkpoint` for that long."""
+"""64 MiB of journal: a commit has to copy it into the database only where `Database.keep_checkpointed` does not keep up."""
 
 
-class SqliteEventStore(SqliteLogStore, SqliteSubscriptionStore, SqliteLetterStore):
+class SqliteEventStore(SqliteLogStore, SqlSubscriptionStore, SqlLetterStore):
     """See `store.EventStore`. Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        SqliteLogStore.__init__(self, database)
+        raw = _RawSqlite(database)
+        SqlSubscriptionStore.__init__(self, raw)
+        SqlLetterStore.__init__(self, raw)
+
+
+class _RawSqlite:
+    """See `RawDatabase`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def write(self, work: Callable[[Raw], T], *, durable: bool = True) -> T:
+        return await self._database.write(lambda connection: work(raw_of(connection)), durable=durable)
+
+    async def read(self, work: Callable[[Raw], T]) -> T:
+        return await self._database.read(lambda connection: work(raw_of(connection)))
 
 
 def open_database(url: str) -> Database:

@@ -10,8 +10,8 @@ import pytest
 
 from services.ingest.events import EventKind, Filter, NewEvent, Subscription, SubscriptionPosition, Waiting
 from services.ingest.log import EventLog
+from services.ingest.log_rows import SEGMENT_EVENTS
 from services.ingest.retention import Limits, Retention, expired, missed
-from services.ingest.schema import SEGMENT_EVENTS
 from services.ingest.sqlite_store import SqliteEventStore, open_database
 
 DAY = 86_400.0

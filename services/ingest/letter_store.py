@@ -1,80 +1,75 @@
-"""Dead letters and side queues in SQLite. See `store.DeadLetterStore`."""
+"""Dead letters and side queues, in SQL that every database speaks. See `store.DeadLetterStore`."""
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-import sqlalchemy as sa
-
-from mediasync.storage.database import Database
 from services.ingest import framing
 from services.ingest.events import FILE_KEY_BYTES, DeadLetter, LoggedEvent
-from services.ingest.sqlite_log_store import OF_FILE, page
-from services.ingest.sqlite_requests_store import earlier_answer, raw_of, remember
-from services.ingest.sqlite_subscription_store import check_known
+from services.ingest.log_rows import of_file, page
+from services.ingest.requests_store import Raw, RawDatabase, earlier_answer, remember
+from services.ingest.subscription_store import check_known
 
 _EVENT = "event_id, kind, file_key, sync_id, traceparent, append_time_ns, payload"
-_LETTER = f"number, subscription, sequence, {_EVENT}, reason, answer, attempts, first_attempt_ns, time_ns"
+_BURIED = f"subscription, sequence, {_EVENT}, reason, answer, attempts, first_attempt_ns, time_ns"
+_LETTER = f"number, {_BURIED}"
 
 
-class SqliteLetterStore:
+class SqlLetterStore:
     """Dead letters, and the queues that they are offered again from."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: RawDatabase) -> None:
+        self._raw_database = database
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         """See `DeadLetterStore`."""
 
-        def work(connection: sa.Connection) -> None:
+        def work(raw: Raw) -> None:
             now = time.time_ns()
-            raw_of(connection).executemany(
-                f"INSERT INTO letters ({_LETTER}) VALUES (NULL{', ?' * 14})"
+            raw.executemany(
+                f"INSERT INTO letters ({_BURIED}) VALUES (?{', ?' * 13})"
                 " ON CONFLICT (subscription, event_id) DO UPDATE SET"
                 " reason = excluded.reason, answer = excluded.answer, attempts = excluded.attempts, time_ns = excluded.time_ns",
                 [_letter_values(letter, now) for letter in letters],
             )
 
-        await self._database.write(work)
+        await self._raw_database.write(work)
 
     async def dead_letters(self, subscription: str, before: int, limit: int) -> list[DeadLetter]:
         """See `DeadLetterStore`."""
-        found, values = ["1"], []
+        found, values = ["true"], []
         if subscription:
             found.append("subscription = ?")
             values.append(subscription)
         if before:
             found.append(f"number < {int(before)}")
         query = f"SELECT {_LETTER} FROM letters WHERE {' AND '.join(found)} ORDER BY number DESC LIMIT {int(limit)}"
-        return await self._database.read(lambda connection: [_letter(row) for row in raw_of(connection).execute(query, values)])
+        return await self._raw_database.read(lambda raw: [_letter(row) for row in raw.execute(query, values)])
 
     async def dead_letter(self, number: int) -> DeadLetter | None:
         """See `DeadLetterStore`."""
 
-        def work(connection: sa.Connection) -> DeadLetter | None:
-            row = raw_of(connection).execute(f"SELECT {_LETTER} FROM letters WHERE number = ?", (number,)).fetchone()
+        def work(raw: Raw) -> DeadLetter | None:
+            row = raw.execute(f"SELECT {_LETTER} FROM letters WHERE number = ?", (number,)).fetchone()
             return _letter(row) if row else None
 
-        return await self._database.read(work)
+        return await self._raw_database.read(work)
 
     async def count_dead_letters(self) -> Mapping[str, int]:
         """See `DeadLetterStore`."""
         query = "SELECT subscription, count(*) FROM letters GROUP BY subscription"
-        return await self._database.read(lambda connection: dict(raw_of(connection).execute(query).fetchall()))
+        return await self._raw_database.read(lambda raw: dict(raw.execute(query).fetchall()))
 
     async def rejected_of_sync(self, subscription: str, sync_id: str) -> int:
         """See `DeadLetterStore`."""
         query = "SELECT count(*) FROM letters WHERE subscription = ? AND sync_id = ?"
-        return await self._database.read(lambda connection: int(raw_of(connection).execute(query, (subscription, sync_id)).fetchone()[0]))
+        return await self._raw_database.read(lambda raw: int(raw.execute(query, (subscription, sync_id)).fetchone()[0]))
 
     async def drop_dead_letters(self, request_id: str, body: str, subscription: str, numbers: Sequence[int]) -> int:
         """See `DeadLetterStore`."""
 
-        def work(connection: sa.Connection) -> int:
-            raw = raw_of(connection)
+        def work(raw: Raw) -> int:
             if (answer := earlier_answer(raw, request_id, body)) is not None:
                 return int(answer["letters"])
             chosen = _chosen(raw, subscription, numbers)
@@ -82,13 +77,12 @@ class SqliteLetterStore:
             remember(raw, request_id, body, {"letters": len(chosen)})
             return len(chosen)
 
-        return await self._database.write(work)
+        return await self._raw_database.write(work)
 
     async def retry_dead_letters(self, request_id: str, body: str, subscription: str, numbers: Sequence[int]) -> int:
         """See `DeadLetterStore`."""
 
-        def work(connection: sa.Connection) -> int:
-            raw = raw_of(connection)
+        def work(raw: Raw) -> int:
             if (answer := earlier_answer(raw, request_id, body)) is not None:
                 return int(answer["letters"])
             chosen = _chosen(raw, subscription, numbers)
@@ -96,61 +90,60 @@ class SqliteLetterStore:
             remember(raw, request_id, body, {"letters": len(chosen)})
             return len(chosen)
 
-        return await self._database.write(work)
+        return await self._raw_database.write(work)
 
     async def forgive(self, subscription: str, event_ids: Sequence[str]) -> None:
         """See `DeadLetterStore`."""
 
-        def work(connection: sa.Connection) -> None:
-            raw_of(connection).executemany(
+        def work(raw: Raw) -> None:
+            raw.executemany(
                 "DELETE FROM letters WHERE subscription = ? AND event_id = ?", [(subscription, event_id) for event_id in event_ids]
             )
 
-        await self._database.write(work)
+        await self._raw_database.write(work)
 
     async def put_side_events(self, subscription: str, events: Sequence[LoggedEvent]) -> None:
         """See `DeadLetterStore`."""
 
-        def work(connection: sa.Connection) -> None:
-            raw_of(connection).executemany(
+        def work(raw: Raw) -> None:
+            raw.executemany(
                 f"INSERT INTO side_events (subscription, {_EVENT}) VALUES (?{', ?' * 7})", [(subscription, *event[1:]) for event in events]
             )
 
-        await self._database.write(work)
+        await self._raw_database.write(work)
 
     async def side_events(self, subscription: str, after: int, limit: int, max_bytes: int) -> tuple[list[LoggedEvent], int]:
         """See `DeadLetterStore`."""
 
-        def work(connection: sa.Connection) -> tuple[list[LoggedEvent], int]:
-            rows = raw_of(connection).execute(
+        def work(raw: Raw) -> tuple[list[LoggedEvent], int]:
+            rows = raw.execute(
                 f"SELECT number, {_EVENT} FROM side_events WHERE subscription = ? AND number > ? ORDER BY number LIMIT ?",
                 (subscription, after, limit),
             )
             events, _ = page(rows, after, limit, max_bytes)
             return events, events[-1].sequence if events else after
 
-        return await self._database.read(work)
+        return await self._raw_database.read(work)
 
     async def drop_side_events(self, subscription: str, upto: int) -> None:
         """See `DeadLetterStore`."""
 
-        def work(connection: sa.Connection) -> None:
-            raw_of(connection).execute("DELETE FROM side_events WHERE subscription = ? AND number <= ?", (subscription, upto))
+        def work(raw: Raw) -> None:
+            raw.execute("DELETE FROM side_events WHERE subscription = ? AND number <= ?", (subscription, upto))
 
-        await self._database.write(work, durable=False)
+        await self._raw_database.write(work, durable=False)
 
 
-def _chosen(raw: sqlite3.Connection, subscription: str, numbers: Sequence[int]) -> list[tuple[int, int, bytes]]:
+def _chosen(raw: Raw, subscription: str, numbers: Sequence[int]) -> list[tuple[int, int, bytes]]:
     """Number, sequence and file key of the letters meant, by sequence."""
     check_known(raw, subscription)
-    asked = " AND number IN (SELECT value FROM json_each(?))" if numbers else ""
+    asked = f" AND number IN ({','.join(str(int(number)) for number in numbers)})" if numbers else ""
     return raw.execute(
-        f"SELECT number, sequence, file_key FROM letters WHERE subscription = ?{asked} ORDER BY sequence, number",
-        (subscription, *([json.dumps(list(numbers))] if numbers else [])),
+        f"SELECT number, sequence, file_key FROM letters WHERE subscription = ?{asked} ORDER BY sequence, number", (subscription,)
     ).fetchall()
 
 
-def _queue(raw: sqlite3.Connection, subscription: str, letters: Iterable[tuple[int, int, bytes]]) -> None:
+def _queue(raw: Raw, subscription: str, letters: Iterable[tuple[int, int, bytes]]) -> None:
     """Puts the letters and the later events of their files into the side queue, each once, in log order."""
     entries: dict[int, tuple[str, int]] = {}
     made_up: list[tuple[str, int]] = []
@@ -165,7 +158,7 @@ def _queue(raw: sqlite3.Connection, subscription: str, letters: Iterable[tuple[i
             file = key[at : at + FILE_KEY_BYTES]
             first[file] = min(sequence, first.get(file, sequence))
     for file, sequence in first.items():
-        for (later,) in raw.execute(OF_FILE, {"key": file, "after": sequence, "limit": -1}):
+        for later in of_file(raw, file, sequence):
             entries.setdefault(later, ("log WHERE sequence", later))
     for place, value in [*made_up, *(entry for _, entry in sorted(entries.items()))]:
         raw.execute(f"INSERT INTO side_events (subscription, {_EVENT}) SELECT ?, {_EVENT} FROM {place} = ?", (subscription, value))

@@ -1,18 +1,14 @@
-"""The subscriptions in SQLite, and how far they are. See `store.SubscriptionStore`."""
+"""The subscriptions and how far they are, in SQL that every database speaks. See `store.SubscriptionStore`."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-
 from mediasync.errors import MediasyncError, Reason
-from mediasync.storage.database import Database
 from services.ingest.events import (
     EventKind,
     Filter,
@@ -24,7 +20,7 @@ from services.ingest.events import (
     Tls,
     Waiting,
 )
-from services.ingest.sqlite_requests_store import earlier_answer, raw_of, remember
+from services.ingest.requests_store import Raw, RawDatabase, earlier_answer, remember
 
 _SETTINGS = ("name", "address", "kinds", "batch_size", "fixed", "options", "paused")
 _POSITION = ("cursor", "read_to", "waiting", "last_error", "last_success_ns")
@@ -32,41 +28,39 @@ _COLUMNS = (*_SETTINGS, *_POSITION, "side", "too_far_behind", "events_lost")
 _WAITING = struct.Struct("<qii")
 
 
-class SqliteSubscriptionStore:
+class SqlSubscriptionStore:
     """Subscriptions, positions, side feeds."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: RawDatabase) -> None:
+        self._raw_database = database
 
     async def subscriptions(self) -> list[StoredSubscription]:
         """See `SubscriptionStore`."""
 
-        def work(connection: sa.Connection) -> list[StoredSubscription]:
-            rows = raw_of(connection).execute(f"SELECT {', '.join(_COLUMNS)} FROM subscriptions ORDER BY name")
+        def work(raw: Raw) -> list[StoredSubscription]:
+            rows = raw.execute(f"SELECT {', '.join(_COLUMNS)} FROM subscriptions ORDER BY name")
             return [_stored(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
 
-        return await self._database.read(work)
+        return await self._raw_database.read(work)
 
     async def put_fixed(self, subscriptions: Sequence[tuple[Subscription, int | None, SideFeed | None]]) -> None:
         """See `SubscriptionStore`."""
 
-        def work(connection: sa.Connection) -> None:
-            raw = raw_of(connection)
+        def work(raw: Raw) -> None:
             for subscription, cursor, side in subscriptions:
                 # Whether it is paused was said by a call, which counts for more than the configuration's silence.
                 settings = {name: value for name, value in _settings(subscription).items() if name != "paused"} | {"fixed": True}
                 if not _update(raw, subscription.name, settings):
                     _insert(raw, subscription, cursor, side)
 
-        await self._database.write(work)
+        await self._raw_database.write(work)
 
     async def add_subscription(
         self, request_id: str, body: str, subscription: Subscription, *, cursor: int | None, side: SideFeed | None, replaces_dormant: bool
     ) -> tuple[StoredSubscription, bool]:
         """See `SubscriptionStore`."""
 
-        def work(connection: sa.Connection) -> tuple[StoredSubscription, bool]:
-            raw = raw_of(connection)
+        def work(raw: Raw) -> tuple[StoredSubscription, bool]:
             if (answer := earlier_answer(raw, request_id, body)) is not None:
                 return _stored(answer), False
             if replaces_dormant:
@@ -77,13 +71,12 @@ class SqliteSubscriptionStore:
             remember(raw, request_id, body, {name: value for name, value in first.items() if name != "waiting"})
             return _stored(first), True
 
-        return await self._database.write(work)
+        return await self._raw_database.write(work)
 
     async def remove_subscription(self, request_id: str, body: str, name: str) -> bool:
         """See `SubscriptionStore`."""
 
-        def work(connection: sa.Connection) -> bool:
-            raw = raw_of(connection)
+        def work(raw: Raw) -> bool:
             if earlier_answer(raw, request_id, body) is not None:
                 return False
             if not _forget(raw, name):
@@ -91,15 +84,15 @@ class SqliteSubscriptionStore:
             remember(raw, request_id, body, {})
             return True
 
-        return await self._database.write(work)
+        return await self._raw_database.write(work)
 
     async def was_answered(self, request_id: str, body: str) -> bool:
         """See `SubscriptionStore`."""
-        return await self._database.read(lambda connection: earlier_answer(raw_of(connection), request_id, body) is not None)
+        return await self._raw_database.read(lambda raw: earlier_answer(raw, request_id, body) is not None)
 
     async def set_paused(self, request_id: str, body: str, name: str, paused: bool) -> bool:
         """See `SubscriptionStore`."""
-        return await self._database.write(lambda connection: _change(raw_of(connection), request_id, body, name, {"paused": paused}))
+        return await self._raw_database.write(lambda raw: _change(raw, request_id, body, name, {"paused": paused}))
 
     async def set_side(
         self, name: str, side: SideFeed | None, *, position: SubscriptionPosition | None = None, request_id: str = "", body: str = ""
@@ -108,29 +101,24 @@ class SqliteSubscriptionStore:
         changes: dict[str, Any] = {"side": _side_text(side)}
         if position is not None:
             changes |= _position_values(position) | {"too_far_behind": False}
-        return await self._database.write(
-            lambda connection: _change(raw_of(connection), request_id, body, name, changes), durable=position is not None
-        )
+        return await self._raw_database.write(lambda raw: _change(raw, request_id, body, name, changes), durable=position is not None)
 
     async def mark_too_far_behind(self, name: str, lost: int) -> None:
         """See `SubscriptionStore`."""
 
-        def work(connection: sa.Connection) -> None:
-            raw_of(connection).execute(
-                "UPDATE subscriptions SET too_far_behind = 1, events_lost = events_lost + ? WHERE name = ?", (lost, name)
-            )
+        def work(raw: Raw) -> None:
+            raw.execute("UPDATE subscriptions SET too_far_behind = true, events_lost = events_lost + ? WHERE name = ?", (lost, name))
 
-        await self._database.write(work)
+        await self._raw_database.write(work)
 
     async def save_positions(self, positions: Mapping[str, SubscriptionPosition]) -> None:
         """See `SubscriptionStore`."""
 
-        def work(connection: sa.Connection) -> None:
-            raw = raw_of(connection)
+        def work(raw: Raw) -> None:
             for name, position in positions.items():
                 _update(raw, name, _position_values(position))
 
-        await self._database.write(work, durable=False)
+        await self._raw_database.write(work, durable=False)
 
 
 def unknown(name: str) -> MediasyncError:
@@ -138,13 +126,13 @@ def unknown(name: str) -> MediasyncError:
     return MediasyncError(Reason.SUBSCRIPTION_NOT_FOUND, f"there is no subscription {name!r}")
 
 
-def check_known(raw: sqlite3.Connection, name: str) -> None:
+def check_known(raw: Raw, name: str) -> None:
     """Raises SUBSCRIPTION_NOT_FOUND."""
     if raw.execute("SELECT 1 FROM subscriptions WHERE name = ?", (name,)).fetchone() is None:
         raise unknown(name)
 
 
-def _change(raw: sqlite3.Connection, request_id: str, body: str, name: str, changes: Mapping[str, Any]) -> bool:
+def _change(raw: Raw, request_id: str, body: str, name: str, changes: Mapping[str, Any]) -> bool:
     if earlier_answer(raw, request_id, body) is not None:
         return False
     if not _update(raw, name, changes):
@@ -153,12 +141,12 @@ def _change(raw: sqlite3.Connection, request_id: str, body: str, name: str, chan
     return True
 
 
-def _update(raw: sqlite3.Connection, name: str, values: Mapping[str, Any]) -> bool:
+def _update(raw: Raw, name: str, values: Mapping[str, Any]) -> bool:
     said = ", ".join(f"{column} = ?" for column in values)
     return raw.execute(f"UPDATE subscriptions SET {said} WHERE name = ?", (*values.values(), name)).rowcount > 0
 
 
-def _insert(raw: sqlite3.Connection, subscription: Subscription, cursor: int | None, side: SideFeed | None) -> dict[str, Any]:
+def _insert(raw: Raw, subscription: Subscription, cursor: int | None, side: SideFeed | None) -> dict[str, Any]:
     if cursor is None:
         (cursor,) = raw.execute("SELECT last FROM log_bounds").fetchone()
     values = _settings(subscription) | _position_values(SubscriptionPosition.at(cursor)) | {"side": _side_text(side)}
@@ -167,7 +155,7 @@ def _insert(raw: sqlite3.Connection, subscription: Subscription, cursor: int | N
     return values
 
 
-def _forget(raw: sqlite3.Connection, name: str) -> bool:
+def _forget(raw: Raw, name: str) -> bool:
     raw.execute("DELETE FROM letters WHERE subscription = ?", (name,))
     raw.execute("DELETE FROM side_events WHERE subscription = ?", (name,))
     return raw.execute("DELETE FROM subscriptions WHERE name = ?", (name,)).rowcount > 0

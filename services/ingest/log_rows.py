@@ -1,0 +1,75 @@
+"""Rows of the log that every database has alike: how they are numbered, counted, cut into pages, and found by their file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from services.ingest import framing
+from services.ingest.events import FILE_KEY_BYTES, LoggedEvent, NewEvent
+from services.ingest.requests_store import Raw
+
+SEGMENT_EVENTS = 10_000
+"""The log is measured, and pruned, by segments of so many sequence numbers."""
+ROW_BYTES = 250
+"""What an event takes beside its payload, roughly: its other columns and its places in three indexes."""
+LOOKED_AT = 20_000
+"""Events that one reading looks at, however few of them are wanted."""
+COLUMNS = "sequence, event_id, kind, file_key, sync_id, traceparent, append_time_ns, payload"
+MOVE_BYTES = 2 * FILE_KEY_BYTES
+HIGHEST = b"\xff" * FILE_KEY_BYTES
+"""Behind a key: no key that begins with it is larger."""
+_ALL = 1 << 62
+
+
+def of_file(raw: Raw, key: bytes, after: int, limit: int = _ALL) -> list[int]:
+    """The first events after one that are about a file, wherever in their key it stands."""
+    found = raw.execute(
+        "SELECT sequence FROM log WHERE file_key >= ? AND file_key <= ? AND sequence > ?"
+        " UNION SELECT sequence FROM log_moves WHERE old_key = ? AND sequence > ? ORDER BY 1 LIMIT ?",
+        (key, key + HIGHEST, after, key, after, limit),
+    )
+    return [number for (number,) in found]
+
+
+def page(rows: Iterable[Sequence[object]], upto: int, limit: int, max_bytes: int) -> tuple[list[LoggedEvent], int]:
+    """The events of rows, before `max_bytes` but for the first, and up to where was read: `upto` when the rows ended by themselves."""
+    events: list[LoggedEvent] = []
+    size = 0
+    for event in map(LoggedEvent._make, rows):
+        size += len(event.payload)
+        if events and size > max_bytes:
+            return events, events[-1].sequence
+        events.append(event)
+    return events, events[-1].sequence if len(events) >= limit else upto
+
+
+def numbered(events: Sequence[NewEvent], last: int, now: int, known: dict[str, int]) -> tuple[list[int], list[LoggedEvent]]:
+    """The number of each, and rows of those that have none yet."""
+    rows: list[LoggedEvent] = []
+    numbers: list[int] = []
+    for event in events:
+        number = known.get(event.event_id)
+        if number is None:
+            last += 1
+            number = known[event.event_id] = last
+            payload = framing.with_sequence(event.payload, number)
+            rows.append(
+                LoggedEvent(number, event.event_id, int(event.kind), event.file_key, event.sync_id, event.traceparent, now, payload)
+            )
+        numbers.append(number)
+    return numbers, rows
+
+
+def moves_of(rows: Iterable[LoggedEvent]) -> list[tuple[bytes, int]]:
+    """The places that files left, and by which event."""
+    return [(row.file_key[FILE_KEY_BYTES:], row.sequence) for row in rows if len(row.file_key) == MOVE_BYTES]
+
+
+def counted(rows: Iterable[LoggedEvent]) -> list[tuple[int, int, int]]:
+    """Of each segment that the rows are in, its number, their bytes and how many they are."""
+    segments: dict[int, list[int]] = {}
+    for row in rows:
+        count = segments.setdefault((row.sequence - 1) // SEGMENT_EVENTS, [0, 0])
+        count[0] += len(row.payload) + ROW_BYTES
+        count[1] += 1
+    return [(number, size, events) for number, (size, events) in segments.items()]
