@@ -45,6 +45,7 @@ ELSEWHERE = (
     "ingest.before_append",
     "ingest.before_position",
     "ingest.mid_prune",
+    "ingest.snapshot_page",
     "transfer.before_adopt",
     "transfer.verify_step",
 )
