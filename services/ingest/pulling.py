@@ -173,6 +173,7 @@ class PullCursor(Follower):
     def __init__(self, stored: StoredSubscription, around: Surroundings) -> None:
         super().__init__(stored, around)
         self._reading: Reading | None = None
+        self._sent: dict[str, Sent] = {}
         self._ended_by = ""
         self._replayed = False
         self._rate = Rate(_now())
@@ -240,6 +241,7 @@ class PullCursor(Follower):
         self._end_stream("another reader has taken it over")
         self._replayed = False
         mine = self._reading = Reading(self._around.log, self.subscription.filter, self.position.cursor, limit)
+        self._sent = mine.sent
 
         def check() -> None:
             if self._reading is not mine:
@@ -279,11 +281,10 @@ class PullCursor(Follower):
         if upto.stage == QUEUE:
             return await self._ack_aside(self.queue(), upto, rejected)
         # A place in the log says that everything before it is done, also what was sent apart.
-        if self._reading is not None:
-            for stage, sent in list(self._reading.sent.items()):
-                if upto.place > sent.after:
-                    await self._ack_aside(sent.side, Upto(stage, sent.place, end=True), rejected)
-                    del self._reading.sent[stage]
+        for stage, sent in list(self._sent.items()):
+            if upto.place > sent.after:
+                await self._ack_aside(sent.side, Upto(stage, sent.place, end=True), rejected)
+                del self._sent[stage]
         if upto.place <= self.position.cursor:
             return True
         after = self.position.cursor

@@ -148,15 +148,19 @@ class QueueFeed:
         self.position = 0
         self._store = store
         self._name = name
+        self._end: int | None = None
 
     async def read(self, after: int, wanted: Filter, limit: int, max_bytes: int) -> tuple[Sequence[LoggedEvent], int]:
         """See `feeds.Feed`."""
         events, read_to = await self._store.side_events(self._name, after, limit, max_bytes)
-        return events, read_to if events else END
+        if not events:
+            # What is added from now on must not go with what is dropped up to here: it is a queue of its own.
+            self._end = after
+        return events, read_to
 
     def ended(self, read_to: int) -> bool:
-        """Whether nothing comes behind `read_to`; what is added after that is a queue of its own."""
-        return read_to >= END
+        """Whether nothing comes behind `read_to`."""
+        return self._end is not None and read_to >= self._end
 
     async def moved(self, position: int, accepted: Sequence[LoggedEvent]) -> None:
         """Everything up to `position` leaves the queue; what was accepted is no dead letter any more. In this order: a crash between the
