@@ -14,7 +14,7 @@ from mediasync.errors import MediasyncError, Reason
 from mediasync.runtime.channels import rpc_errors
 from mediasync.v1 import events_pb2
 from mediasync.v1 import media_ingest_pb2 as pb
-from tests.fixtures.ingest import BOUND_SECONDS, Ingest, RecordingSubscriber, StartIngest, StartSubscriber, file_events
+from tests.fixtures.ingest import BOUND_SECONDS, Ingest, RecordingSubscriber, StartIngest, StartSubscriber, file_event, file_events
 
 
 async def remove(ingest: Ingest, name: str, request_id: str = "remove-1") -> None:
@@ -70,9 +70,8 @@ async def test_a_name_is_taken_once(ingest: Ingest) -> None:
     assert (await refused(ingest.events.AddSubscription(request))).reason is Reason.SUBSCRIPTION_EXISTS
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
+async def test_a_subscription_that_cannot_work_is_refused(ingest: Ingest) -> None:
+    wrong: list[tuple[dict[str, Any], Reason]] = [
         ({"name": ""}, Reason.INVALID_ARGUMENT),
         ({"name": "with blank"}, Reason.INVALID_ARGUMENT),
         ({"name": "x" * 65}, Reason.INVALID_ARGUMENT),
@@ -87,12 +86,19 @@ async def test_a_name_is_taken_once(ingest: Ingest) -> None:
         ({"address": "192.0.2.1:50051"}, Reason.ADDRESS_NOT_LOOPBACK),
         ({"address": "gallery.lan:50051"}, Reason.ADDRESS_NOT_LOOPBACK),
         ({"address": "[2001:db8::1]:50051"}, Reason.ADDRESS_NOT_LOOPBACK),
-    ],
-)
-async def test_a_subscription_that_cannot_work_is_refused(ingest: Ingest, fields: dict[str, Any], reason: Reason) -> None:
-    subscription = events_pb2.Subscription(**({"name": "gallery", "address": "127.0.0.1:1"} | fields))
-    error = await refused(ingest.events.AddSubscription(events_pb2.AddSubscriptionRequest(request_id="r", subscription=subscription)))
-    assert error.reason is reason
+        ({"address": "gallery.lan:50051", "token_file": "/etc/token"}, Reason.ADDRESS_NOT_LOOPBACK),
+        ({"tls_cert_file": "/c.pem", "tls_key_file": "/k.pem"}, Reason.INVALID_ARGUMENT),
+        ({"tls_ca_file": "/ca.pem", "tls_key_file": "/k.pem"}, Reason.INVALID_ARGUMENT),
+        ({"tls_ca_file": "ca.pem"}, Reason.INVALID_ARGUMENT),
+        ({"pull": True}, Reason.INVALID_ARGUMENT),
+        ({"pull": True, "address": "", "token_file": "/etc/token"}, Reason.INVALID_ARGUMENT),
+        ({"types": [1], "filter": {"types": [2]}}, Reason.INVALID_ARGUMENT),
+        ({"filter": {"paths": ["[z-a]"]}}, Reason.INVALID_ARGUMENT),
+    ]
+    for fields, reason in wrong:
+        subscription = events_pb2.Subscription(**({"name": "gallery", "address": "127.0.0.1:1"} | fields))
+        error = await refused(ingest.events.AddSubscription(events_pb2.AddSubscriptionRequest(request_id="r", subscription=subscription)))
+        assert error.reason is reason, fields
 
 
 @pytest.mark.parametrize("request_id", ["", "x" * 129])
@@ -187,3 +193,124 @@ async def test_a_name_that_the_configuration_no_longer_holds_may_be_used_anew(
     assert not added.fixed
     await ingest.publish(file_events(1))
     await ingest.delivered(1, "gallery")
+
+
+async def held(ingest: Ingest, name: str, *, request_id: str = "hold") -> events_pb2.Subscription:
+    request = events_pb2.PauseSubscriptionRequest(request_id=request_id, name=name)
+    return (await ingest.events.PauseSubscription(request, timeout=BOUND_SECONDS)).subscription
+
+
+async def resumed(ingest: Ingest, name: str, *, request_id: str = "resume") -> events_pb2.Subscription:
+    request = events_pb2.ResumeSubscriptionRequest(request_id=request_id, name=name)
+    return (await ingest.events.ResumeSubscription(request, timeout=BOUND_SECONDS)).subscription
+
+
+async def test_i10_a_held_subscription_is_told_nothing_over_a_restart_until_it_is_resumed(
+    start_ingest: StartIngest, start_subscriber: StartSubscriber
+) -> None:
+    ingest, service = await start_ingest()
+    subscriber = RecordingSubscriber()
+    await ingest.subscribe("gallery", (await start_subscriber(subscriber)).address)
+    await ingest.subscribe("notebook", "", pull=True)
+    for name in ("gallery", "notebook"):
+        assert (await held(ingest, name, request_id=name)).state == events_pb2.SUBSCRIPTION_STATE_PAUSED
+    assert (await refused(held(ingest, "catalog", request_id="gallery"))).reason is Reason.REQUEST_ID_REUSED
+    await service.stop(0)
+
+    ingest, _ = await start_ingest()
+    await ingest.publish(file_events(3))
+    await ingest.delivered(3)
+    found = await ingest.subscription("gallery")
+    assert (found.state, found.cursor, found.lag, subscriber.events) == (events_pb2.SUBSCRIPTION_STATE_PAUSED, 0, 3, [])
+    assert (await refused(ingest.delivered(3, "gallery"))).reason is Reason.SUBSCRIPTION_BUSY
+    assert (await refused(ingest.read("notebook"))).reason is Reason.SUBSCRIPTION_BUSY
+    await resumed(ingest, "gallery")
+    await ingest.delivered(3, "gallery")
+    # A request that is repeated has no second effect: it went on, and is not held again.
+    await held(ingest, "gallery", request_id="gallery")
+    await ingest.publish(file_events(1, start=3))
+    await ingest.delivered(4, "gallery")
+    await resumed(ingest, "notebook", request_id="resume-notebook")
+    assert len((await ingest.read("notebook"))[0].events) == 4
+
+
+async def test_a_subscriber_that_is_gone_is_said_to_be_and_tried_at_once_when_it_is_resumed(
+    ingest: Ingest, start_subscriber: StartSubscriber
+) -> None:
+    subscriber = RecordingSubscriber()
+    server = await start_subscriber(subscriber)
+    await server.stop()
+    await ingest.subscribe("gallery", server.address)
+    await ingest.publish(file_events(1))
+    while (found := await ingest.subscription("gallery")).state != events_pb2.SUBSCRIPTION_STATE_UNREACHABLE:
+        await asyncio.sleep(0)
+    assert found.HasField("next_try_time")
+    assert found.last_error
+    await server.start()
+    await resumed(ingest, "gallery")
+    await ingest.delivered(1, "gallery")
+    assert (await ingest.subscription("gallery")).state == events_pb2.SUBSCRIPTION_STATE_ACTIVE
+
+
+async def accepted(ingest: Ingest, *names: str, sync_id: str, seconds: float = BOUND_SECONDS) -> list[events_pb2.Acceptance]:
+    request = events_pb2.WaitAcceptedRequest(subscriptions=names, sync_id=sync_id)
+    return list((await ingest.events.WaitAccepted(request, timeout=seconds)).subscriptions)
+
+
+class Stubborn(RecordingSubscriber):
+    """Never takes `later.png` now, and never takes `bad.png`."""
+
+    async def answer(self, call: str, event: pb.Event) -> pb.EventResult:
+        verdict = {b"later.png": pb.EVENT_VERDICT_RETRY, b"bad.png": pb.EVENT_VERDICT_REJECTED}.get(event.file.library_path.raw)
+        return pb.EventResult(event_id=event.event_id, verdict=verdict or pb.EVENT_VERDICT_ACCEPTED)
+
+
+async def test_whether_a_sync_is_accepted_depends_on_its_own_events_alone(ingest: Ingest, start_subscriber: StartSubscriber) -> None:
+    stubborn = Stubborn()
+    await ingest.subscribe("gallery", (await start_subscriber(stubborn)).address)
+    await ingest.publish(
+        [
+            file_event(b"later.png", sync_id="sync_20260921_120000_00000001"),
+            file_event(b"good.png", sync_id="sync_20260921_120000_00000002"),
+            file_event(b"bad.png", sync_id="sync_20260921_120000_00000003"),
+        ]
+    )
+    (good,) = await accepted(ingest, "gallery", sync_id="sync_20260921_120000_00000002")
+    assert (good.left, good.rejected) == (0, 0)
+    bad = await accepted(ingest, "catalog", "gallery", sync_id="sync_20260921_120000_00000003")
+    assert [(one.subscription, one.left, one.rejected) for one in bad] == [("catalog", 0, 0), ("gallery", 0, 1)]
+    # The answer comes while there is time for one.
+    (later,) = await accepted(ingest, "gallery", sync_id="sync_20260921_120000_00000001", seconds=1.5)
+    assert (later.left, later.rejected, later.state) == (1, 0, events_pb2.SUBSCRIPTION_STATE_RETRYING)
+    assert later.last_error
+    # Nothing is waited for where there is nobody to wait for.
+    nobody, waiting = await accepted(ingest, "nobody", "gallery", sync_id="sync_20260921_120000_00000001")
+    assert (nobody.state, waiting.left) == (events_pb2.SUBSCRIPTION_STATE_UNSPECIFIED, 1)
+    assert [one.left for one in await accepted(ingest, "gallery", sync_id="sync_20260921_120000_00000009")] == [0]
+
+
+async def test_the_configuration_says_where_a_new_subscriber_starts_and_what_it_wants(
+    start_ingest: StartIngest, start_subscriber: StartSubscriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest, service = await start_ingest()
+    await ingest.publish([file_event(b"a.png"), file_event(b"b.png", source="comfy")])
+    await ingest.delivered(2)
+    await service.stop(0)
+    subscriber = RecordingSubscriber()
+    address = (await start_subscriber(subscriber)).address
+    text = f"""ingest:
+      subscribers:
+      - {{name: fresh, address: "{address}", from: now}}
+      - {{name: filled, address: "{address}", from: snapshot, source: forge}}
+      - {{name: notebook, address: pull, from: 2, path: "*.png"}}
+    """
+    configure(tmp_path / "config.yaml", monkeypatch, text)
+    for _ in range(2):
+        ingest, service = await start_ingest()
+        await ingest.delivered(2, "filled")
+        await subscriber.until(lambda: len(subscriber.events) == 1)
+        assert [(event.synthetic, event.file.library_path.raw) for event in subscriber.events] == [(True, b"a.png")]
+        assert (await ingest.subscription("fresh")).cursor == 2
+        notebook = await ingest.subscription("notebook")
+        assert (notebook.pull, notebook.fixed, notebook.cursor, list(notebook.filter.paths)) == (True, True, 1, ["*.png"])
+        await service.stop(0)
