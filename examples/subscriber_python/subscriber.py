@@ -17,6 +17,9 @@ class Pictures(rpc.MediaIngestServicer):
 
     def take(self, event):
         path, sha256, found = event.file.library_path.raw, event.file.digest.value, event.file.metadata
+        if event.file.HasField("moved_from"):  # found under another name; where it was, it is no more
+            old = [path, event.file.moved_from.raw, sha256]
+            self.db.execute("UPDATE OR REPLACE pictures SET path = ? WHERE path = ? AND sha256 = ?", old)
         if event.type in (pb.EVENT_TYPE_FILE_SYNCED, pb.EVENT_TYPE_FILE_PROCESSED):
             self.db.execute("INSERT INTO pictures (path) VALUES (?) ON CONFLICT DO NOTHING", [path])
             self.db.execute("UPDATE pictures SET sha256 = ? WHERE path = ?", [sha256, path])

@@ -66,6 +66,17 @@ def test_a_file_deleted_at_its_source_stays_on_record(call: Any, tmp_path: Path)
     assert rows(tmp_path) == [(b"a/\xff1.png", None, None, 0)]
 
 
+def test_a_file_that_moved_keeps_what_is_known_of_it(call: Any, tmp_path: Path) -> None:
+    there = event(pb.EVENT_TYPE_FILE_SYNCED, 2)
+    moved = event(pb.EVENT_TYPE_FILE_SYNCED, 2)
+    moved.file.digest.value = bytes([1] * 32)
+    moved.file.moved_from.raw = b"a/\xff1.png"
+    batch = [event(pb.EVENT_TYPE_FILE_PROCESSED, prompt="a cat"), there, moved]
+    for _ in range(2):
+        call("OnBatchSynced", pb.OnBatchSyncedRequest(events=batch))
+        assert rows(tmp_path) == [(b"a/\xff2.png", "a cat", None, 1)]
+
+
 @pytest.mark.parametrize(("digest", "exists"), [(b"", True), (bytes([1] * 32), True), (bytes([2] * 32), False)])
 def test_it_answers_from_its_own_records_whether_a_file_exists(call: Any, digest: bytes, exists: bool) -> None:
     call("OnBatchSynced", pb.OnBatchSyncedRequest(events=[event(pb.EVENT_TYPE_FILE_SYNCED)]))
