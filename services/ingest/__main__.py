@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from mediasync.runtime.service import Service, run_service
+from mediasync.storage import postgres
 from services.ingest.configured import configured
 from services.ingest.events import Subscription
 from services.ingest.library_client import LibraryClient
@@ -15,6 +16,7 @@ from services.ingest.retention import Retention
 from services.ingest.servicer import EventsServicer
 from services.ingest.snapshot import SnapshotFeed
 from services.ingest.sqlite_store import SqliteEventStore, open_database
+from services.ingest.store import EventStore
 from services.ingest.subscriber_client import GrpcSubscriber
 from services.ingest.subscribers.catalog import wiring as catalog
 from services.ingest.subscriptions import CATALOG, Subscriptions
@@ -35,10 +37,7 @@ async def wire(service: Service) -> None:
     catalog_address = service.home.address_of("catalog")
     if catalog_address == service.home.socket_address("catalog"):
         await _host_catalog(service)
-    database = open_database(service.home.database_url("ingest"))
-    service.on_stop(database.close)
-    service.spawn(database.keep_checkpointed(), "checkpoints")
-    store = SqliteEventStore(database)
+    store = _open_store(service, said.log_url or service.home.database_url("ingest"))
     log = await EventLog.open(store)
     library = LibraryClient(service.channel)
     subscriptions = Subscriptions(store, log, _connect, lambda name: SnapshotFeed(library.page, name), said.linger_seconds)
@@ -50,6 +49,20 @@ async def wire(service: Service) -> None:
     verifier = Verifier(store, log, _connect, subscriptions.side_events_added)
     servicer = EventsServicer(store, log, subscriptions, verifier, library, service.draining)
     service.add_generic(events_handler(servicer), FULL_NAME)
+
+
+def _open_store(service: Service, url: str) -> EventStore:
+    if url.startswith(postgres.PREFIX):
+        # Not loaded where nobody needs it.
+        from services.ingest import postgres_store
+
+        shared = postgres_store.open_database(url)
+        service.on_stop(shared.close)
+        return postgres_store.PostgresEventStore(shared)
+    database = open_database(url)
+    service.on_stop(database.close)
+    service.spawn(database.keep_checkpointed(), "checkpoints")
+    return SqliteEventStore(database)
 
 
 def _connect(subscription: Subscription) -> GrpcSubscriber:

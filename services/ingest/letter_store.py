@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from services.ingest import framing
 from services.ingest.events import FILE_KEY_BYTES, DeadLetter, LoggedEvent
-from services.ingest.log_rows import of_file, page
+from services.ingest.log_rows import measured, measured_page, of_file
 from services.ingest.requests_store import Raw, RawDatabase, earlier_answer, remember
 from services.ingest.subscription_store import check_known
 
@@ -116,11 +116,9 @@ class SqlLetterStore:
         """See `DeadLetterStore`."""
 
         def work(raw: Raw) -> tuple[list[LoggedEvent], int]:
-            rows = raw.execute(
-                f"SELECT number, {_EVENT} FROM side_events WHERE subscription = ? AND number > ? ORDER BY number LIMIT ?",
-                (subscription, after, limit),
-            )
-            events, _ = page(rows, after, limit, max_bytes)
+            queued = f"SELECT number AS sequence, {_EVENT} FROM side_events WHERE subscription = ? AND number > ? ORDER BY number LIMIT ?"
+            rows = raw.execute(measured(queued), (subscription, after, limit, max_bytes)).fetchall()
+            events, _ = measured_page(rows, after, limit)
             return events, events[-1].sequence if events else after
 
         return await self._raw_database.read(work)

@@ -115,11 +115,16 @@ class EventLog:
                 raise
             return
         crash.point("ingest.after_append")
-        self._cache.add(rows)
+        newest = max(numbers, default=0)
+        if newest > self.tail.value and newest - self.tail.value != len(rows):
+            # An append of before was not known to have been done, and had been: between what is held and these are others.
+            self._cache = TailCache(newest)
+        else:
+            self._cache.add(rows)
         at = 0
         for entry in group:
             if not entry.numbers.done():
                 entry.numbers.set_result(numbers[at : at + len(entry.events)])
             at += len(entry.events)
-        if rows:
-            self.tail.advance(rows[-1].sequence)
+        if newest > self.tail.value:
+            self.tail.advance(newest)

@@ -31,6 +31,24 @@ def of_file(raw: Raw, key: bytes, after: int, limit: int = _ALL) -> list[int]:
     return [number for (number,) in found]
 
 
+def measured(events: str) -> str:
+    """A query for the first of `events` that have no more than so many bytes of payload, one at least: for a driver that fetches all that
+    a query gives. Behind the columns stands how many there would have been but for their size."""
+    sizes = "sum(length(payload)) OVER (ORDER BY sequence ROWS UNBOUNDED PRECEDING) AS size"
+    counts = "count(*) OVER () AS found, row_number() OVER (ORDER BY sequence) AS place"
+    return (
+        f"SELECT {COLUMNS}, found FROM (SELECT *, {sizes}, {counts} FROM ({events}) AS these) AS measured"
+        " WHERE place = 1 OR size <= ? ORDER BY sequence"
+    )
+
+
+def measured_page(rows: Sequence[Sequence[object]], upto: int, limit: int) -> tuple[list[LoggedEvent], int]:
+    """As `page`, of rows of `measured`."""
+    events = [LoggedEvent._make(row[:-1]) for row in rows]
+    ended = not rows or (rows[0][-1] == len(events) < limit)
+    return events, upto if ended else events[-1].sequence
+
+
 def page(rows: Iterable[Sequence[object]], upto: int, limit: int, max_bytes: int) -> tuple[list[LoggedEvent], int]:
     """The events of rows, before `max_bytes` but for the first, and up to where was read: `upto` when the rows ended by themselves."""
     events: list[LoggedEvent] = []

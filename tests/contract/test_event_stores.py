@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mediasync.errors import MediasyncError, Reason
-from services.ingest import framing
+from services.ingest import framing, postgres_store
 from services.ingest.events import (
     DeadLetter,
     EventKind,
@@ -30,11 +30,16 @@ from services.ingest.store import EventStore
 ROOM = 1 << 20
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EventStore]:
-    database = open_database(f"sqlite:///{tmp_path}/ingest.db")
-    yield SqliteEventStore(database)
-    await database.close()
+    if request.param == "sqlite":
+        database = open_database(f"sqlite:///{tmp_path}/ingest.db")
+        yield SqliteEventStore(database)
+        await database.close()
+    else:
+        postgres = postgres_store.open_database(request.getfixturevalue("postgres").url)
+        yield postgres_store.PostgresEventStore(postgres)
+        await postgres.close()
 
 
 def key(name: str) -> bytes:

@@ -187,6 +187,21 @@ async def test_a_disk_that_fails_is_everybodys_answer_and_the_log_goes_on_after_
     assert (await log.append(new_events("a")), log.tail.value) == ([1], 1)
 
 
+@pytest.mark.parametrize("next_ids", ["bc", "d", "bcd"])
+async def test_what_was_appended_without_an_answer_is_read_once_there_is_another(store: SqliteEventStore, next_ids: str) -> None:
+    log = await EventLog.open(store)
+    await log.append(new_events("a"))
+    # As when a connection is lost while it commits.
+    await store.append(new_events("b", "c"))
+    numbers = await log.append(new_events(*next_ids))
+    assert log.tail.value == numbers[-1]
+    assert await log.append(new_events("e")) == [numbers[-1] + 1]
+    for after in range(log.tail.value):
+        found, read_to = await log.read(after, Filter(), 9, 1 << 20)
+        assert [event.sequence for event in found] == list(range(after + 1, read_to + 1))
+        assert read_to == log.tail.value
+
+
 async def test_who_keeps_up_reads_nothing_from_the_database(counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     await counting.append(new_events("old"))
     log = await EventLog.open(counting)
