@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from mediasync.errors import MediasyncError, Reason
 from services.ingest import backoff
 from services.ingest.delivery import Delivery
 from services.ingest.events import (
+    DeadLetter,
     SideFeed,
     SideKind,
     StoredSubscription,
@@ -34,17 +35,22 @@ from services.ingest.watermark import Watermark
 
 logger = logging.getLogger(__name__)
 
+MAX_DEAD_LETTERS = 100_000
+"""Of one subscription, which is held when it has as many."""
+
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What every follower works with. `connect` opens the way to an address, `snapshot` the library as it is for a subscription's name,
-    `moved` is told of every position. `window_bytes` says how much of events one may hold at the moment."""
+    """What every follower works with. `connect` opens the way to an address, `snapshot` the library as it is for a subscription's name.
+    `moved` is told of every position, `hold` holds one across restarts. `window_bytes` says how much of events one may hold in memory at
+    the moment."""
 
     store: EventStore
     log: EventLog
     connect: Callable[[Subscription], Subscriber]
     snapshot: Callable[[str], Content]
     moved: Callable[[str, SubscriptionPosition], None]
+    hold: Callable[[str], Awaitable[None]]
     window_bytes: Callable[[], int]
     linger_seconds: float
 
@@ -161,7 +167,7 @@ class Pushed(Follower):
             around.log,
             around.connect(self.subscription),
             moved=lambda _, position: self._note(position),
-            bury=around.store.bury,
+            bury=self._bury,
             linger_seconds=around.linger_seconds,
             window_bytes=around.window_bytes,
             fell_behind=self._fell_behind,
@@ -211,10 +217,13 @@ class Pushed(Follower):
 
     def status(self, lag_seconds: float, dead_letters: int) -> SubscriptionStatus:
         """What there is to say of it."""
-        delivery = self._delivery
+        delivery, position = self._delivery, self.position
+        if self.subscription.paused and dead_letters >= MAX_DEAD_LETTERS:
+            remedy = f"`mediasync events dead-letters drop --subscriber {self.name}`, then `mediasync subscribers resume {self.name}`"
+            position = dataclasses.replace(position, last_error=f"it is held because it has {dead_letters} dead letters: {remedy}")
         return SubscriptionStatus(
             self.subscription,
-            self.position,
+            position,
             max(0, self._around.log.tail.value - self.position.cursor),
             self.state,
             lag_seconds,
@@ -231,14 +240,21 @@ class Pushed(Follower):
             try:
                 events, _ = await self._around.store.side_events(self.name, 0, 1, 1)
                 break
-            except MediasyncError as error:
-                # The disk, for instance. What goes wrong here must not end what delivers to the others.
+            except Exception:
+                # The disk, for instance. This one tries again, and the others do not feel it.
                 attempts += 1
-                logger.warning("a subscription waits for its database", extra={"subscription": self.name, "problem": str(error)})
+                logger.exception("a subscription waits for its database", extra={"subscription": self.name})
                 await asyncio.sleep(backoff.delay(attempts))
         if events:
             delivery.begin(self.queue())
         await delivery.run()
+
+    async def _bury(self, letters: Sequence[DeadLetter]) -> None:
+        await self._around.store.bury(letters)
+        if (await self._around.store.count_dead_letters()).get(self.name, 0) >= MAX_DEAD_LETTERS:
+            # Nothing is thrown away: it goes on when somebody has looked.
+            logger.warning("a subscription has too many dead letters and is held", extra={"subscription": self.name})
+            await self._around.hold(self.name)
 
     async def _fell_behind(self, name: str, lost: int) -> None:
         await self._around.store.mark_too_far_behind(name, lost)

@@ -119,8 +119,10 @@ class Reading:
             return await self._aside()
         if self._log.tail.value <= self.after:
             return None
+        events, read_to = await self._log.read(self.after, self._wanted, self._limit, MAX_PAGE_BYTES)
+        # Behind the reading: what was pruned meanwhile may have been passed over.
         check_kept(self.after + 1, self._log)
-        events, self.after = await self._log.read(self.after, self._wanted, self._limit, MAX_PAGE_BYTES)
+        self.after = read_to
         return Page(events, str(Upto.sequence(self.after)), self.after)
 
     async def more(self, draining: asyncio.Event) -> bool:
@@ -176,15 +178,20 @@ class PullCursor(Follower):
         self._sent: dict[str, Sent] = {}
         self._ended_by = ""
         self._replayed = False
+        self._at_rest = False
         self._rate = Rate(_now())
         self._acknowledging = asyncio.Lock()
 
     def start(self) -> None:
         """Streams may begin."""
+        self._at_rest = False
 
     async def stop(self) -> None:
-        """Ends the stream, if there is one: what it goes by is about to change."""
+        """Ends the stream, if there is one, and waits for the acknowledgement that is being taken: what it goes by is about to change."""
+        self._at_rest = True
         self._end_stream("it is being changed; subscribe again to go on")
+        async with self._acknowledging:
+            return
 
     def more_in_queue(self) -> None:
         """Sends what came into the queue."""
@@ -207,6 +214,7 @@ class PullCursor(Follower):
         """Begins a replay."""
         super().send_back(position, side)
         self._replayed = True
+        self._end_stream("it is sent back; subscribe again to go on")
 
     @property
     def state(self) -> SubscriptionState:
@@ -233,6 +241,8 @@ class PullCursor(Follower):
     async def pages(self, draining: asyncio.Event, *, follow: bool, limit: int) -> AsyncGenerator[Page]:
         """Streams from where the cursor is. Raises SUBSCRIPTION_BUSY when another reader takes over, or the cursor is held or replayed,
         SUBSCRIBER_TOO_FAR_BEHIND, SERVICES_UNREACHABLE."""
+        if self._at_rest:
+            raise self._changing()
         if self.subscription.paused:
             remedy = f"Let it go on: `mediasync subscribers resume {self.name}`."
             raise MediasyncError(Reason.SUBSCRIPTION_BUSY, f"the cursor {self.name!r} is held", remedy)
@@ -263,6 +273,8 @@ class PullCursor(Follower):
         """Moves the cursor. `rejected` are ids of events that were sent, with reasons: they become dead letters first, durably. What was
         acknowledged before changes nothing. Raises INVALID_ARGUMENT for what was not sent."""
         async with self._acknowledging:
+            if self._at_rest:
+                raise self._changing()
             if upto.stage == MAIN and upto.place > self._around.log.tail.value:
                 raise invalid("upto", f"at most {self._around.log.tail.value}, the log's end")
             # After a replay the places of an older stream say nothing: what they name is to be sent again.
@@ -314,6 +326,9 @@ class PullCursor(Follower):
         if upto.end:
             await side.finished()
         return repeated
+
+    def _changing(self) -> MediasyncError:
+        return MediasyncError(Reason.SUBSCRIPTION_BUSY, f"the cursor {self.name!r} is being changed", "Try again.")
 
     def _letters(self, events: Sequence[LoggedEvent], rejected: dict[str, str]) -> list[DeadLetter]:
         now = time.time_ns()

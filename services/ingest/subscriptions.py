@@ -60,7 +60,7 @@ class Subscriptions:
     ) -> None:
         self._store = store
         self._log = log
-        self._around = Surroundings(store, log, connect, snapshot, self._note_moved, self._window_bytes, linger_seconds)
+        self._around = Surroundings(store, log, connect, snapshot, self._note_moved, self._hold, self._window_bytes, linger_seconds)
         self._followers: dict[str, Follower] = {}
         self._changing = asyncio.Lock()
         self._running = False
@@ -378,6 +378,11 @@ class Subscriptions:
         next_ones, _ = await self._log.read(max(follower.position.cursor, self._log.first - 1), Filter(), 1, 1)
         age = (time.time_ns() - next_ones[0].append_time_ns) / 1e9 if next_ones else 0.0
         return follower.status(max(0.0, age), dead_letters)
+
+    async def _hold(self, name: str) -> None:
+        await self._store.set_paused("", "", name, True)
+        if follower := self._followers.get(name):
+            follower.hold(True)
 
     def _window_bytes(self) -> int:
         """Those who keep up hold next to nothing; those who lag share what there is."""

@@ -10,6 +10,7 @@ from mediasync.errors import MediasyncError, Reason
 from mediasync.runtime.channels import rpc_errors
 from mediasync.v1 import events_pb2
 from mediasync.v1 import media_ingest_pb2 as pb
+from services.ingest import following
 from tests.fixtures.ingest import BOUND_SECONDS, Ingest, RecordingSubscriber, StartIngest, StartSubscriber, file_event, file_events
 
 
@@ -148,3 +149,22 @@ async def test_a_reader_gets_retried_letters_in_its_stream(ingest: Ingest) -> No
     # What was acknowledged is out of the queue, and the log stands where it stood.
     (page,) = await ingest.read("notebook")
     assert [event.sequence for event in page.events] == [3]
+
+
+async def test_a_subscription_with_too_many_dead_letters_is_held_and_loses_none(
+    ingest: Ingest, start_subscriber: StartSubscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "MAX_DEAD_LETTERS", 2)
+    events = file_events(5)
+    gallery = Choosy(*(event.file.library_path.raw for event in events))
+    await ingest.subscribe("gallery", (await start_subscriber(gallery)).address, batch_size=2)
+    await ingest.publish(events)
+    while (found := await ingest.subscription("gallery")).state != events_pb2.SUBSCRIPTION_STATE_PAUSED:
+        pass
+    assert "2 dead letters" in found.last_error
+    assert "resume gallery" in found.last_error
+    assert await drop(ingest, "gallery", [], "looked at") == 2
+    gallery.refused.clear()
+    await ingest.events.ResumeSubscription(events_pb2.ResumeSubscriptionRequest(request_id="on", name="gallery"), timeout=BOUND_SECONDS)
+    await ingest.delivered(5, "gallery")
+    assert [event.sequence for event in gallery.events] == [1, 2, 3, 4, 5]

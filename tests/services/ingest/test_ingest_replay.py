@@ -138,7 +138,9 @@ async def test_a_reader_is_sent_a_snapshot_and_goes_on_where_it_acknowledged(sta
     ingest, _ = await start_ingest()
     await ingest.publish(file_events(1, start=3))
     pages = await ingest.read("notebook", batch_size=2)
-    assert [[event.sequence for event in page.events] for page in pages] == [[0], [4]]
+    # What came meanwhile may be in the snapshot as well.
+    told = [(event.sequence, event.file.library_path.raw[-6:]) for page in pages for event in page.events]
+    assert (told[0], told[-1], told[1:-1] in ([], [(0, b"03.png")])) == ((0, b"02.png"), (4, b"03.png"), True)
     # The last acknowledgement says that all before it is done as well.
     assert (await ingest.ack("notebook", pages[-1].token)).cursor == 4
     assert (await ingest.subscription("notebook")).state == events_pb2.SUBSCRIPTION_STATE_IDLE
