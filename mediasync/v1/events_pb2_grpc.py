@@ -175,7 +175,7 @@ class EventsServicer:
 
     def Subscribe(self, request, context):
         """Streams events, from a sequence number or from a named cursor. Flow control is the call's own. SUBSCRIBER_TOO_FAR_BEHIND (OUT_OF_RANGE)
-        when the first one wanted is no longer kept. A second call on the same cursor ends the first one with ABORTED.
+        when the first one wanted is no longer kept. A second call on the same cursor ends the first one (SUBSCRIPTION_BUSY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

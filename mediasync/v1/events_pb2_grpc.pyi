@@ -47,7 +47,7 @@ class EventsStub:
     """Events that a subscriber rejected, newest first."""
     Subscribe: _grpc.UnaryStreamMultiCallable[_events_pb2.EventsSubscribeRequest, _events_pb2.EventsSubscribeResponse]
     """Streams events, from a sequence number or from a named cursor. Flow control is the call's own. SUBSCRIBER_TOO_FAR_BEHIND (OUT_OF_RANGE)
-    when the first one wanted is no longer kept. A second call on the same cursor ends the first one with ABORTED.
+    when the first one wanted is no longer kept. A second call on the same cursor ends the first one (SUBSCRIPTION_BUSY).
     """
     Ack: _grpc.UnaryUnaryMultiCallable[_events_pb2.EventsAckRequest, _events_pb2.EventsAckResponse]
     """Moves a named cursor: everything up to a sequence number is dealt with. Never moves back; that is what Replay is for."""
@@ -91,7 +91,7 @@ class EventsAsyncStub(EventsStub):
     """Events that a subscriber rejected, newest first."""
     Subscribe: _aio.UnaryStreamMultiCallable[_events_pb2.EventsSubscribeRequest, _events_pb2.EventsSubscribeResponse]  # type: ignore[assignment]
     """Streams events, from a sequence number or from a named cursor. Flow control is the call's own. SUBSCRIBER_TOO_FAR_BEHIND (OUT_OF_RANGE)
-    when the first one wanted is no longer kept. A second call on the same cursor ends the first one with ABORTED.
+    when the first one wanted is no longer kept. A second call on the same cursor ends the first one (SUBSCRIPTION_BUSY).
     """
     Ack: _aio.UnaryUnaryMultiCallable[_events_pb2.EventsAckRequest, _events_pb2.EventsAckResponse]  # type: ignore[assignment]
     """Moves a named cursor: everything up to a sequence number is dealt with. Never moves back; that is what Replay is for."""
@@ -174,7 +174,7 @@ class EventsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_events_pb2.EventsSubscribeResponse], _abc.AsyncIterator[_events_pb2.EventsSubscribeResponse]]:
         """Streams events, from a sequence number or from a named cursor. Flow control is the call's own. SUBSCRIBER_TOO_FAR_BEHIND (OUT_OF_RANGE)
-        when the first one wanted is no longer kept. A second call on the same cursor ends the first one with ABORTED.
+        when the first one wanted is no longer kept. A second call on the same cursor ends the first one (SUBSCRIPTION_BUSY).
         """
 
     @_abc_1.abstractmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mediasync.errors import MediasyncError, Reason
@@ -31,6 +31,28 @@ class Acceptance:
     left: int = 0
     last_error: str = ""
     state: SubscriptionState | None = None
+
+
+async def wait_for_all(
+    store: EventStore, followers: Mapping[str, Follower], names: Sequence[str], sync_id: str, seconds: float
+) -> list[Acceptance]:
+    """How these stand when all have dealt with a sync, or one of them never will, or the time is over."""
+    asked = [followers.get(name) for name in names]
+    waits = {asyncio.ensure_future(wait(store, one, sync_id)) for one in asked if one is not None}
+    try:
+        # Running out of time is an answer as well: it says who lacks how many.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                pending = waits if None not in asked else set()
+                while pending:
+                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                    if not all(one.result() for one in done):
+                        break
+    finally:
+        for one in waits:
+            one.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+    return [await accepted(store, name, followers.get(name), sync_id) for name in names]
 
 
 async def accepted(store: EventStore, name: str, follower: Follower | None, sync_id: str) -> Acceptance:

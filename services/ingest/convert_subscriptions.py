@@ -75,7 +75,7 @@ def start_from_pb(message: pb.EventStart) -> Start:
         case "snapshot":
             return Start(StartKind.SNAPSHOT)
         case "last":
-            return Start(StartKind.LAST, _positive("start.last", message.last))
+            return Start(StartKind.LAST, max(0, message.last))
     return Start()
 
 

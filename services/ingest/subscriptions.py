@@ -219,22 +219,7 @@ class Subscriptions:
     async def wait_accepted(self, names: Sequence[str], sync_id: str, seconds: float) -> Sequence[Acceptance]:
         """Waits until these have dealt with every event of a sync that is in the log, or one of them never will, or the time is over. Says
         how each stands then."""
-        asked = [self._followers.get(name) for name in names]
-        waits = {asyncio.ensure_future(acceptance.wait(self._store, one, sync_id)) for one in asked if one is not None}
-        try:
-            async with asyncio.timeout(seconds):
-                pending = waits if None not in asked else set()
-                while pending:
-                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                    if not all(one.result() for one in done):
-                        break
-        except TimeoutError:
-            logger.debug("subscriptions did not accept a sync in the time of one call", extra={"subscriptions": list(names)})
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-        return [await acceptance.accepted(self._store, name, self._followers.get(name), sync_id) for name in names]
+        return await acceptance.wait_for_all(self._store, self._followers, names, sync_id, seconds)
 
     async def cursor(self, name: str, start: Start, wanted: Filter, batch_size: int) -> PullCursor:
         """The cursor of that name, made if there is none. Raises SUBSCRIPTION_WRONG_KIND for a subscription that is called, and what `add`
