@@ -37,7 +37,7 @@ _LISTED = "number, sync_id, source, sync_time_ns, delete_time_ns, processed, rec
 _NAMES = f"{COLUMNS}, {DERIVED}".split(", ")
 # Binary: bytes are sent as they are, in place of two digits each.
 _MARKS = ["%b" if name in ("record", "library_path") else "%s" for name in _NAMES]
-_INSERT = f"INSERT INTO files ({', '.join(_NAMES)}) VALUES ({', '.join(_MARKS)})"  # noqa: S608 constants
+_COPY = f"COPY files ({', '.join(_NAMES)}) FROM STDIN"
 _SETS = [f"{name} = {mark}" for name, mark in zip(_NAMES[1:-1], _MARKS[1:-1], strict=True)]
 _UPDATE = f"UPDATE files SET {', '.join(_SETS)}, metadata = coalesce(%s, metadata) WHERE number = %s"  # noqa: S608 constants
 _SAME_PATH = "substring(library_path FOR 500) = substring({0} FOR 500) AND library_path = {0}"
@@ -185,7 +185,10 @@ class PostgresCatalogStore:
         cursor.executemany(_UPDATE, [(*values[1:], values[0]) for values in map(row, there)])
         numbers = connection.execute("SELECT nextval('file_number') FROM generate_series(1, %s)", (len(result.added),)).fetchall()
         added = [file._replace(number=number) for file, (number,) in zip(result.added, numbers, strict=True)]
-        cursor.executemany(_INSERT, map(row, added))
+        if added:
+            with cursor.copy(_COPY) as copy:
+                for file in added:
+                    copy.write_row(row(file))
         _put_bulk(connection, there, added)
         gone = {paths[number] for number in result.dropped}
         written = [*there, *added]
@@ -203,9 +206,11 @@ def _put_bulk(connection: psycopg.Connection[Any], there: Sequence[CatalogFile],
     told = [file.number for file in there if file.facts.bulk is not None]
     if told:
         connection.execute("DELETE FROM bulk WHERE number = ANY(%s)", (told,))
-    connection.cursor().executemany(
-        "INSERT INTO bulk VALUES (%s, %b)", [(file.number, file.facts.bulk) for file in (*there, *added) if file.facts.bulk]
-    )
+    with connection.cursor().copy("COPY bulk FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types(("int8", "bytea"))
+        for file in (*there, *added):
+            if file.facts.bulk:
+                copy.write_row((file.number, file.facts.bulk))
 
 
 def _bounded(files: str, sized: str, order: str, limit: int) -> str:
