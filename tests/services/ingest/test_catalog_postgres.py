@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from services.ingest.subscribers.catalog.postgres_store import PostgresCatalogSt
 from tests.fixtures.ingest import BOUND_SECONDS, LIBRARY, StartIngest, file_event
 from tests.fixtures.postgres import Postgres
 
+DOCS = Path(__file__).parents[3] / "docs"
 # As it was before, with a row, and things of its owner's.
 TABLE = """CREATE TABLE media_files (
     id SERIAL PRIMARY KEY, sync_id VARCHAR(64), file_path VARCHAR(600) UNIQUE NOT NULL, file_size BIGINT, file_hash VARCHAR(64),
@@ -57,6 +60,8 @@ async def test_where_there_was_no_table_programs_find_a_view(postgres: Postgres)
         ("sync_20260921_120000_00000001", f"{LIBRARY}/a \\ b.png", 7, digest, "a \ufffd cat", "2026-09-21 14:13:20+00"),
     ]
     assert postgres.query("SELECT relkind::text FROM pg_class WHERE oid = 'public.media_files'::regclass") == [("v",)]
+    (statements,) = re.findall("```sql\n(.*?)```", (DOCS / "operations.md").read_text(), re.DOTALL)
+    assert [len(postgres.query(statement)) for statement in statements.strip().split("\n")] == [0, 2]
 
 
 async def test_a_table_that_was_there_keeps_its_rows_and_gets_ours(postgres: Postgres) -> None:
