@@ -39,6 +39,11 @@ def behind(subscription: Subscription) -> str:
     return f"{output.count(subscription.lag_events, 'event')}, {output.span(subscription.lag_seconds)}"
 
 
+def rate(subscription: Subscription) -> str:
+    """Events a second; empty for none to speak of."""
+    return f"{subscription.events_per_second:,.1f}" if subscription.events_per_second >= 0.05 else ""
+
+
 def where(subscription: Subscription) -> str:
     """Its address."""
     return safe(subscription.address) or "pull"
@@ -83,9 +88,9 @@ def print_subscription(one: Subscription) -> None:
             ("a call", f"at most {output.count(one.batch_size, 'event')}" if one.address else ""),
             ("TLS", ", ".join(secured)),
             ("token", f"in {one.token_file}" if one.token_file else ""),
-            ("dealt with", f"everything up to event {one.cursor:,}"),
+            ("dealt with", f"everything up to event {one.cursor:,}" if one.cursor else "nothing yet"),
             ("behind", behind(one) or "no event"),
-            ("rate", f"{one.events_per_second:,.1f} events/s over the last minute" if one.events_per_second else ""),
+            ("rate", f"{rate(one)} events/s over the last minute" if rate(one) else ""),
             ("come again", f"{output.count(one.waiting, 'event')}" if one.waiting else ""),
             ("next try", f"in {output.span(due)}" if one.next_try_time else ""),
             ("dead letters", f"{one.dead_letters:,}" if one.dead_letters else ""),

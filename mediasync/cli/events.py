@@ -124,6 +124,11 @@ def replay(
     if as_json:
         output.print_json({"subscriber": subscriber, "events": -1 if events is None else events})
         return
-    what = "the library as it is" if events is None else output.count(events, "event")
+    if start == "snapshot":
+        what = "the library as it is"
+    elif events is None:
+        what = f"everything of {sync_id}" if sync_id else "everything from there on"
+    else:
+        what = output.count(events, "event")
     output.line(f"{subscriber} is told again: {what}")
     output.note(f"`mediasync subscribers show {subscriber}` says how far that is.")

@@ -124,7 +124,7 @@ def list_(as_json: AsJson = False, coordinator: Coordinator = "") -> None:
                 event_display.where(one),
                 one.state.value.replace("_", " "),
                 event_display.behind(one) or "-",
-                f"{one.events_per_second:,.1f}" if one.events_per_second else "-",
+                event_display.rate(one) or "-",
                 f"{one.dead_letters:,}" if one.dead_letters else "-",
                 event_display.safe(one.last_error),
             ]
@@ -249,8 +249,10 @@ def verify(
             output.line(f"{output.style('✗', 'red')} lacking {display(file.library_path)}")
         if done.files_lacking > _SHOWN:
             output.line(f"  … and {done.files_lacking - min(len(lacking), _SHOWN):,} more")
-        mark = output.style("✗", "red") if done.files_lacking else output.style("✓", "green")
-        sent = f"; {output.count(done.files_sent, 'file')} on their way to it" if repair else ""
+        mark = output.style("✓", "green")
+        if done.files_lacking:
+            mark = output.style("→", "cyan") if repair else output.style("✗", "red")
+        sent = f"; sending it {output.count(done.files_sent, 'file')} again" if done.files_sent else ""
         output.line(f"{mark} {name} has {done.files_asked - done.files_lacking:,} of {output.count(done.files_asked, 'file')}{sent}")
         if done.files_lacking and not repair:
             output.note("  → `--repair` sends it what it lacks.")

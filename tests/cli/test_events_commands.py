@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import os
+import signal
 import time
 
 import pytest
 
 from mediasync.v1 import events_pb2 as pb
 from tests.fixtures.event_peer import EventPeer, Run
+from tests.fixtures.peer import Cli
 
 
 def test_the_end_of_the_log_is_shown_and_names_cannot_fake_output(event_peer: EventPeer, run: Run) -> None:
@@ -40,6 +44,19 @@ def test_events_for_machines_are_one_object_a_line(event_peer: EventPeer, run: R
     request = event_peer.requests[-1]
     assert (list(request.filter.types), list(request.filter.sources), list(request.filter.paths)) == ([1, 4], ["forge"], ["*.png"])
     assert request.start.WhichOneof("start") is None
+
+
+async def test_following_goes_on_until_ctrl_c_which_is_no_failure(event_peer: EventPeer, cli: Cli) -> None:
+    cli.environ["MEDIASYNC_COORDINATOR_ADDRESS"] = os.environ["MEDIASYNC_COORDINATOR_ADDRESS"]
+    event_peer.goes_on = True
+    process = await cli.start("events", "tail", "--follow")
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        lines = [await process.stdout.readline() for _ in event_peer.events]
+        process.send_signal(signal.SIGINT)
+        more, stderr = await process.communicate()
+    assert (process.returncode, more, stderr) == (0, b"", b"")
+    assert b"sync_complete" in lines[-1]
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ def test_a_verify_ends_with_1_as_long_as_files_are_lacking(event_peer: EventPeer
     assert event_peer.requests[-1].library_root == "/media/library"
     repaired = run("subscribers", "verify", "gallery", "--repair", "--json")
     found = json.loads(repaired.out)
+    assert "sending it 150 files again" in run("subscribers", "verify", "gallery", "--repair").out
     assert (repaired.code, found["files_sent"], len(found["lacking"]), found["lacking"][0]) == (0, 150, 100, "a/\\xff000.png")
     event_peer.lacking = 0
     assert run("subscribers", "verify", "gallery").code == 0
