@@ -19,16 +19,48 @@ MOVE_BYTES = 2 * FILE_KEY_BYTES
 HIGHEST = b"\xff" * FILE_KEY_BYTES
 """Behind a key: no key that begins with it is larger."""
 _ALL = 1 << 62
+SEGMENT_OF = f"(({{}} - 1) / {SEGMENT_EVENTS})"
+"""The number of the segment that a sequence number is in. Files are indexed within it: over the whole log the keys, which are hashes, would
+make every event touch a page of its own of a large index."""
+_SEGMENTS_A_READING = 10
+_OF_SYNC = f"""WITH keys (key) AS (
+        SELECT substr(file_key, 1, {FILE_KEY_BYTES}) FROM log WHERE sync_id = ? AND length(file_key) > 0
+        UNION SELECT substr(file_key, {FILE_KEY_BYTES + 1}, {FILE_KEY_BYTES}) FROM log WHERE sync_id = ? AND length(file_key) = {MOVE_BYTES}
+    )
+    SELECT sequence FROM log WHERE sync_id = ? AND sequence > ? AND sequence <= ?
+    UNION SELECT sequence FROM log WHERE {SEGMENT_OF.format("sequence")} = ? AND +sequence > ? AND +sequence <= ?
+        AND (substr(file_key, 1, {FILE_KEY_BYTES}) IN (SELECT key FROM keys)
+            OR substr(file_key, {FILE_KEY_BYTES + 1}, {FILE_KEY_BYTES}) IN (SELECT key FROM keys))
+    ORDER BY 1 LIMIT ?"""
 
 
 def of_file(raw: Raw, key: bytes, after: int, limit: int = _ALL) -> list[int]:
-    """The first events after one that are about a file, wherever in their key it stands."""
+    """The first events after one that are about a file, wherever in their key it stands. Looked up in one segment after the other."""
     found = raw.execute(
-        "SELECT sequence FROM log WHERE file_key >= ? AND file_key <= ? AND sequence > ?"
+        f"SELECT log.sequence FROM segments CROSS JOIN log WHERE {SEGMENT_OF.format('log.sequence')} = segments.number"
+        " AND log.file_key >= ? AND log.file_key <= ? AND segments.number >= ? AND +log.sequence > ?"
         " UNION SELECT sequence FROM log_moves WHERE old_key = ? AND sequence > ? ORDER BY 1 LIMIT ?",
-        (key, key + HIGHEST, after, key, after, limit),
+        (key, key + HIGHEST, after // SEGMENT_EVENTS, after, key, after, limit),
     )
     return [number for (number,) in found]
+
+
+def of_sync(raw: Raw, sync_id: str, after: int, upto: int, limit: int) -> tuple[list[int], int]:
+    """The first events after one that are of a sync, or of its files from its first event on, and up to where was looked."""
+    (first,) = raw.execute("SELECT min(sequence) FROM log WHERE sync_id = ?", (sync_id,)).fetchone()
+    if first is None:
+        return [], max(after, upto)
+    after = max(after, first - 1)
+    for _ in range(_SEGMENTS_A_READING):
+        if after >= upto:
+            break
+        segment = after // SEGMENT_EVENTS
+        end = min(upto, (segment + 1) * SEGMENT_EVENTS)
+        found = raw.execute(_OF_SYNC, (sync_id, sync_id, sync_id, after, end, segment, after, end, limit)).fetchall()
+        if found:
+            return [number for (number,) in found], found[-1][0] if len(found) >= limit else end
+        after = end
+    return [], after
 
 
 def measured(events: str) -> str:

@@ -7,12 +7,10 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mediasync.storage.postgres import PostgresDatabase
-from services.ingest.events import FILE_KEY_BYTES, LogBounds, LoggedEvent, NewEvent
+from services.ingest.events import LogBounds, LoggedEvent, NewEvent
 from services.ingest.log_rows import (
     COLUMNS,
-    HIGHEST,
     LOOKED_AT,
-    MOVE_BYTES,
     ROW_BYTES,
     SEGMENT_EVENTS,
     counted,
@@ -21,6 +19,7 @@ from services.ingest.log_rows import (
     moves_of,
     numbered,
     of_file,
+    of_sync,
 )
 from services.ingest.postgres_raw import PostgresRaw, marked
 
@@ -91,32 +90,20 @@ class PostgresLogStore:
         query = f"SELECT {COLUMNS} FROM log WHERE sequence > ? AND sequence <= ?{of_kinds} ORDER BY sequence LIMIT ?"
 
         def work(connection: psycopg.Connection[Any]) -> tuple[list[LoggedEvent], int]:
-            upto = min(_bounds(connection)[0], after + max(limit, LOOKED_AT))
-            return _page(connection, query, (after, upto), max(after, upto), limit, max_bytes)
+            last, pruned = _bounds(connection)
+            start = max(after, pruned)
+            upto = min(last, start + max(limit, LOOKED_AT))
+            return _page(connection, query, (start, upto), max(after, upto), limit, max_bytes)
 
         return await self._database.read(work)
 
     async def read_of_sync(self, sync_id: str, after: int, upto: int, limit: int, max_bytes: int) -> tuple[list[LoggedEvent], int]:
         """See `EventLogStore`."""
-        query = f"""SELECT {COLUMNS} FROM log WHERE sequence IN (
-                WITH files (key, since) AS (
-                    SELECT substring(file_key FOR {FILE_KEY_BYTES}), min(sequence) FROM log
-                        WHERE sync_id = ? AND file_key != '' GROUP BY 1
-                    UNION ALL SELECT substring(file_key FROM {FILE_KEY_BYTES + 1}), min(sequence) FROM log
-                        WHERE sync_id = ? AND length(file_key) = {MOVE_BYTES} GROUP BY 1
-                )
-                SELECT sequence FROM log WHERE sync_id = ? AND sequence > ? AND sequence <= ?
-                UNION SELECT log.sequence FROM files JOIN log ON log.file_key >= files.key AND log.file_key <= files.key || ?
-                    WHERE log.sequence > greatest(files.since, ?) AND log.sequence <= ?
-                UNION SELECT log_moves.sequence FROM files JOIN log_moves ON log_moves.old_key = files.key
-                    WHERE log_moves.sequence > greatest(files.since, ?) AND log_moves.sequence <= ?
-                ORDER BY 1 LIMIT ?
-            ) ORDER BY sequence"""
-        sync = sync_id.translate(_NUL)
-        values = (sync, sync, sync, after, upto, HIGHEST, after, upto, after, upto)
 
         def work(connection: psycopg.Connection[Any]) -> tuple[list[LoggedEvent], int]:
-            return _page(connection, query, values, max(after, upto), limit, max_bytes)
+            numbers, read_to = of_sync(PostgresRaw(connection), sync_id.translate(_NUL), after, upto, limit)
+            query = f"SELECT {COLUMNS} FROM log WHERE sequence = ANY(?) ORDER BY sequence LIMIT ?"
+            return _page(connection, query, (numbers,), read_to, limit, max_bytes)
 
         return await self._database.read(work)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mediasync.storage.postgres import PostgresMigration
+from services.ingest.log_rows import SEGMENT_OF
 
 SCHEMA = "mediasync_ingest"
 
@@ -24,7 +25,7 @@ MIGRATIONS = (
             "ALTER TABLE log ALTER COLUMN payload SET STORAGE EXTERNAL",
             "CREATE UNIQUE INDEX log_event_id ON log (event_id)",
             "CREATE INDEX log_sync ON log (sync_id, sequence)",
-            "CREATE INDEX log_file ON log (file_key)",
+            f"CREATE INDEX log_file ON log ({SEGMENT_OF.format('sequence')}, file_key)",
             """CREATE TABLE segments (
                 number BIGINT PRIMARY KEY,
                 first_append_ns BIGINT NOT NULL,

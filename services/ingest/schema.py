@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from mediasync.storage.database import Migration
 from services.ingest import framing
-from services.ingest.log_rows import ROW_BYTES, SEGMENT_EVENTS
+from services.ingest.log_rows import ROW_BYTES, SEGMENT_EVENTS, SEGMENT_OF
 
 _FIRST = (
     # Sequence numbers are dense: given out inside the one writing transaction, not by the database.
@@ -102,7 +102,7 @@ _SECOND_INDEXES = (
     "CREATE UNIQUE INDEX log_event_id ON log (event_id)",
     # With the key, so that the files of a sync are found without their rows.
     "CREATE INDEX log_sync ON log (sync_id, sequence, file_key)",
-    "CREATE INDEX log_file ON log (file_key)",
+    f"CREATE INDEX log_file ON log ({SEGMENT_OF.format('sequence')}, file_key)",
     "CREATE INDEX letters_sync ON letters (subscription, sync_id)",
     "CREATE INDEX side_events_subscription ON side_events (subscription, number)",
 )

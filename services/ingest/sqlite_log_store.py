@@ -11,18 +11,17 @@ from typing import cast
 import sqlalchemy as sa
 
 from mediasync.storage.database import Database
-from services.ingest.events import FILE_KEY_BYTES, LogBounds, LoggedEvent, NewEvent
+from services.ingest.events import LogBounds, LoggedEvent, NewEvent
 from services.ingest.log_rows import (
     COLUMNS,
-    HIGHEST,
     LOOKED_AT,
-    MOVE_BYTES,
     ROW_BYTES,
     SEGMENT_EVENTS,
     counted,
     moves_of,
     numbered,
     of_file,
+    of_sync,
     page,
 )
 
@@ -101,26 +100,9 @@ class SqliteLogStore:
         """See `EventLogStore`."""
 
         def work(connection: sa.Connection) -> tuple[list[LoggedEvent], int]:
-            rows = raw_of(connection).execute(
-                # The numbers first: only these rows are looked at, and there may be a hundred thousand of them.
-                f"""SELECT {COLUMNS} FROM log WHERE sequence IN (
-                    WITH files (key, since) AS (
-                        SELECT substr(file_key, 1, {FILE_KEY_BYTES}), min(sequence) FROM log
-                            WHERE sync_id = :sync AND file_key != x'' GROUP BY 1
-                        UNION ALL SELECT substr(file_key, {FILE_KEY_BYTES + 1}), min(sequence) FROM log
-                            WHERE sync_id = :sync AND length(file_key) = {MOVE_BYTES} GROUP BY 1
-                    )
-                    SELECT sequence FROM log WHERE sync_id = :sync AND sequence > :after AND sequence <= :upto
-                    UNION SELECT log.sequence FROM files JOIN log
-                        ON log.file_key >= files.key AND log.file_key <= CAST(files.key || {_HIGHEST} AS BLOB)
-                        WHERE log.sequence > max(files.since, :after) AND log.sequence <= :upto
-                    UNION SELECT log_moves.sequence FROM files JOIN log_moves ON log_moves.old_key = files.key
-                        WHERE log_moves.sequence > max(files.since, :after) AND log_moves.sequence <= :upto
-                    ORDER BY 1 LIMIT :limit
-                ) ORDER BY sequence""",
-                {"sync": sync_id, "after": after, "upto": upto, "limit": limit},
-            )
-            return page(rows, max(after, upto), limit, max_bytes)
+            raw = raw_of(connection)
+            numbers, read_to = of_sync(raw, sync_id, after, upto, limit)
+            return page(_by_sequences(raw, numbers), read_to, limit, max_bytes)
 
         return await self._database.read(work)
 
@@ -184,9 +166,6 @@ class SqliteLogStore:
             return until - pruned
 
         return await self._database.write(work, durable=False)
-
-
-_HIGHEST = f"x'{HIGHEST.hex()}'"
 
 
 def raw_of(connection: sa.Connection) -> sqlite3.Connection:

@@ -24,6 +24,7 @@ from services.ingest.events import (
     Tls,
     Waiting,
 )
+from services.ingest.log_rows import SEGMENT_EVENTS
 from services.ingest.sqlite_store import SqliteEventStore, open_database
 from services.ingest.store import EventStore
 
@@ -113,6 +114,24 @@ async def test_a_file_is_found_by_either_of_its_places_and_a_sync_with_what_came
     # A sync that moved a file brings what came later at both places.
     assert ids((await store.read_of_sync("s2", 0, 8, 9, ROOM))[0]) == ["c2", "moved", "b2", "new2"]
     assert (await store.last_of_sync("s1"), await store.last_of_sync("never")) == (4, 0)
+
+
+async def test_files_and_syncs_are_found_over_all_pieces_of_a_long_log(store: EventStore) -> None:
+    await store.append([event("a1", "a"), event("m1", key("b") + key("a"))])
+    await store.append([event(f"{number}", sync="s0") for number in range(SEGMENT_EVENTS * 2)])
+    await store.append([event("a2", "a", sync="s2"), event("b2", "b", sync="s2"), event("end", sync="s1")])
+    assert ids(await store.read_of_file([key("a")], 0, 9)) == ["a1", "m1", "a2"]
+    assert ids(await store.read_of_file([key("b"), key("a")], 1, 9)) == ["m1", "a2", "b2"]
+    last = (await store.bounds()).last
+    found, upto = await store.read_of_sync("s1", 0, last, 9, ROOM)
+    assert (ids(found), upto) == (["a1", "m1"], SEGMENT_EVENTS)
+    found, upto = await store.read_of_sync("s1", upto, last, 9, ROOM)
+    assert (ids(found), upto) == (["a2", "b2", "end"], last)
+    assert await store.prune(SEGMENT_EVENTS * 2, SEGMENT_EVENTS * 2) == SEGMENT_EVENTS * 2
+    found, upto = await store.read_of_sync("s1", 0, last, 9, ROOM)
+    assert (ids(found), upto) == (["end"], last)
+    # The log begins far behind the place that is asked for.
+    assert ids((await store.read(0, (), 1, ROOM))[0]) == [f"{SEGMENT_EVENTS * 2 - 2}"]
 
 
 async def test_events_are_found_by_when_they_came(store: EventStore) -> None:
