@@ -129,7 +129,7 @@ async def _reach(address: str, channel: grpc.aio.Channel) -> None:
         async with asyncio.timeout(_REACH_SECONDS):
             await channel.channel_ready()
     except TimeoutError:
-        remedy = "Start it, or give the address that it listens on; with TLS, its certificate has to be for that name."
+        remedy = "Start it, or give its address. Where it speaks TLS, --tls-ca is needed, and its certificate has to be for that name."
         raise MediasyncError(Reason.SUBSCRIBER_UNREACHABLE, f"nobody answers at {address}", remedy) from None
 
 
