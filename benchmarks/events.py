@@ -39,6 +39,7 @@ from mediasync.v1 import media_ingest_pb2 as ingest_pb
 from mediasync.v1.events_pb2_grpc import EventsStub
 from mediasync.v1.media_ingest_pb2_grpc import MediaIngestServicer, add_MediaIngestServicer_to_server
 from tests.fixtures.ingest import file_event
+from tests.fixtures.postgres import new_database, running_postgres
 
 BOUND_SECONDS = 1800.0
 CALL_EVENTS = 1000
@@ -129,6 +130,7 @@ class Bench:
     """One data folder with its processes."""
 
     work: Path
+    environment: dict[str, str] = field(default_factory=dict)
     processes: list[asyncio.subprocess.Process] = field(default_factory=list)
     channel: grpc.aio.Channel | None = None
 
@@ -143,7 +145,7 @@ class Bench:
     async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
         """Starts `python -P -m …` on the data folder, and waits until it serves."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MEDIASYNC_", "OTEL_", "XDG_"))}
-        clean |= {"MEDIASYNC_HOME": str(self.home.path), "XDG_CONFIG_HOME": str(self.work), **environment}
+        clean |= {"MEDIASYNC_HOME": str(self.home.path), "XDG_CONFIG_HOME": str(self.work), **self.environment, **environment}
         reading, writing = os.pipe()
         services = not arguments[0].startswith("benchmarks")
         process = await asyncio.create_subprocess_exec(
@@ -343,6 +345,19 @@ async def pull(bench: Bench, options: argparse.Namespace) -> None:
     _say(f"to a pull reader ({_LABEL} {options.batch_size})", options.events, time.perf_counter() - began, ingest.pid, before)
 
 
+async def in_postgres(run: Callable[..., Awaitable[Any]]) -> None:
+    """The same with the log, and then the catalog too, in a PostgreSQL that flushes each commit."""
+    with running_postgres(durable=True) as sockets:
+        if sockets is None:
+            print("PostgreSQL: not installed")
+            return
+        for catalog in ("paused", "hosted"):
+            url = new_database(sockets).url
+            print("the log and the catalog in PostgreSQL,")
+            names = ("MEDIASYNC_INGEST__LOG_CONNECTION_STRING", "MEDIASYNC_INGEST__CONNECTION_STRING")
+            await run(rate, environment=dict.fromkeys(names, url), catalog=catalog)
+
+
 async def measure(options: argparse.Namespace) -> None:
     """Prints what was measured."""
     print(
@@ -350,16 +365,16 @@ async def measure(options: argparse.Namespace) -> None:
         f" load {os.getloadavg()[0]:.1f}"
     )
 
-    async def run(play: Callable[..., Awaitable[Any]], **more: Any) -> Any:
+    async def run(play: Callable[..., Awaitable[Any]], *, environment: dict[str, str] | None = None, **more: Any) -> Any:
         work = Path(tempfile.mkdtemp(prefix="events-", dir=options.work))
-        bench = Bench(work)
+        bench = Bench(work, environment or {})
         try:
             return await play(bench, options, **more)
         finally:
             await bench.stop()
             shutil.rmtree(work)
 
-    wanted = options.only or ["rate", "ten", "backlog", "latency", "pull"]
+    wanted = options.only or ["rate", "ten", "backlog", "latency", "pull", "postgres"]
     if "latency" in wanted:
         await run(latency)
     if "rate" in wanted:
@@ -367,6 +382,8 @@ async def measure(options: argparse.Namespace) -> None:
             await run(rate, catalog=catalog)
     if "pull" in wanted:
         await run(pull)
+    if "postgres" in wanted:
+        await in_postgres(run)
     if "ten" in wanted:
         alone = await run(ten, bad=False)
         beside = await run(ten, bad=True)
@@ -379,7 +396,7 @@ async def measure(options: argparse.Namespace) -> None:
 def main() -> None:
     """Runs what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=["rate", "ten", "backlog", "latency", "pull"])
+    parser.add_argument("--only", action="append", choices=["rate", "ten", "backlog", "latency", "pull", "postgres"])
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--backlog", type=int, default=1_000_000)
     parser.add_argument("--pictures", type=int, default=100, help="events of the latency measurement")
