@@ -36,8 +36,9 @@ _OF_SYNC = f"""WITH keys (key) AS (
 
 def of_file(raw: Raw, key: bytes, after: int, limit: int = _ALL) -> list[int]:
     """The first events after one that are about a file, wherever in their key it stands. Looked up in one segment after the other."""
+    # The signs: SQLite takes the index for a bare value only, and would rather go by the sequence number than by it.
     found = raw.execute(
-        f"SELECT log.sequence FROM segments CROSS JOIN log WHERE {SEGMENT_OF.format('log.sequence')} = segments.number"
+        f"SELECT log.sequence FROM segments CROSS JOIN log WHERE {SEGMENT_OF.format('log.sequence')} = +segments.number"
         " AND log.file_key >= ? AND log.file_key <= ? AND segments.number >= ? AND +log.sequence > ?"
         " UNION SELECT sequence FROM log_moves WHERE old_key = ? AND sequence > ? ORDER BY 1 LIMIT ?",
         (key, key + HIGHEST, after // SEGMENT_EVENTS, after, key, after, limit),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -29,8 +31,10 @@ from services.ingest.events import (
     SubscriptionPosition,
 )
 from services.ingest.log import EventLog
+from services.ingest.log_rows import of_file, of_sync
 from services.ingest.publishing import events_from_request
 from services.ingest.schema import MIGRATIONS
+from services.ingest.sqlite_log_store import raw_of
 from services.ingest.sqlite_store import SqliteEventStore, open_database
 from tests.fixtures.ingest import Ingest, StartIngest, file_event, file_events, sync_event
 
@@ -268,4 +272,22 @@ async def test_a_log_of_the_first_version_goes_on_as_it_was(tmp_path: Path) -> N
     assert (await store.append(new_events("b", "c")))[0] == [2, 3]
     await store.bury([DeadLetter(0, "gallery", events[1], "no", 1)])
     assert [letter.number for letter in await store.dead_letters("", 0, 9)] == [8, 7]
+    await database.close()
+
+
+async def test_a_file_is_looked_up_and_not_searched_for(tmp_path: Path) -> None:
+    class Explained:
+        def __init__(self, raw: sqlite3.Connection) -> None:
+            self.raw = raw
+
+        def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+            steps.extend(row[3] for row in self.raw.execute(f"EXPLAIN QUERY PLAN {statement}", values))
+            return self.raw.execute(statement, values)
+
+    steps: list[str] = []
+    database = open_database(f"sqlite:///{tmp_path}/ingest.db")
+    await SqliteEventStore(database).append(new_events("a"))
+    await database.read(lambda connection: of_file(Explained(raw_of(connection)), b"k" * 16, 0))  # type: ignore[arg-type]
+    await database.read(lambda connection: of_sync(Explained(raw_of(connection)), "s", 0, 1, 9))  # type: ignore[arg-type]
+    assert [step for step in steps if step.startswith("SCAN")] == ["SCAN keys"] * 2
     await database.close()
