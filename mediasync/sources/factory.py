@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from mediasync.model import DockerConnection, Engine, LocalConnection, SourceSpec, SshConnection
 from mediasync.sources.base import Source
 from mediasync.sources.channel import DEFAULT_WINDOW_BYTES, Window
-from mediasync.sources.local.source import LocalSource
-from mediasync.sources.rsync.receiving import Places
 from mediasync.sources.ssh import SshSource
 
 
@@ -21,6 +19,8 @@ async def default_window() -> int:
 def discard_partials(spec: SourceSpec, home: pathlib.Path) -> None:
     """Removes what an engine keeps in the data folder of files that came in part. Raises OSError."""
     if spec.engine is Engine.RSYNC:
+        from mediasync.sources.rsync.receiving import Places
+
         Places.of(home, spec.key).forget()
 
 
@@ -40,4 +40,6 @@ def open_source(spec: SourceSpec, *, home: pathlib.Path, window: Window = defaul
 
             return DockerSource(spec, home, folders)
         case LocalConnection():
+            from mediasync.sources.local.source import LocalSource
+
             return LocalSource(spec, folders)

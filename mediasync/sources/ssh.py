@@ -19,11 +19,7 @@ from mediasync.sources import hostkeys, shell, shell_posix, ssh_errors
 from mediasync.sources.agent.connection import AgentConnection, NamedFolders
 from mediasync.sources.base import Connection
 from mediasync.sources.channel import Window
-from mediasync.sources.posix.connection import PosixConnection
-from mediasync.sources.rsync.connection import RsyncConnection
-from mediasync.sources.rsync.receiving import Places
 from mediasync.sources.secrets import secrets_of
-from mediasync.sources.sftp.connection import SftpConnection
 from mediasync.sources.sftp.sightings import Sightings
 from mediasync.sources.ssh_line import SshLauncher, SshLine
 from mediasync.sources.ssh_login import Gate, Target
@@ -31,12 +27,13 @@ from mediasync.sources.ssh_login import Gate, Target
 
 @dataclass(frozen=True)
 class Attempt:
-    """What an engine is opened with."""
+    """What an engine is opened with. `home` is the data folder, `source_key` names the source in it."""
 
     line: SshLine
     roots: tuple[bytes, ...]
     folders: NamedFolders
-    places: Places
+    home: Path
+    source_key: str
     compress: bool
     sightings: Sightings
 
@@ -46,17 +43,28 @@ async def _agent(attempt: Attempt) -> Connection:
     return await AgentConnection.open(launcher, attempt.roots, "ssh", attempt.folders)
 
 
+# The others are loaded when they are used: a process for one connection should begin at once.
+
+
 async def _posix(attempt: Attempt) -> Connection:
+    from mediasync.sources.posix.connection import PosixConnection
+
     launcher = SshLauncher(attempt.line, shell_posix.posix_command())
     return await PosixConnection.open(launcher, attempt.roots, "ssh", attempt.folders)
 
 
 async def _sftp(attempt: Attempt) -> Connection:
+    from mediasync.sources.sftp.connection import SftpConnection
+
     return await SftpConnection.open(attempt.line, attempt.roots, attempt.folders, attempt.sightings)
 
 
 async def _rsync(attempt: Attempt) -> Connection:
-    return await RsyncConnection.open(attempt.line, attempt.roots, attempt.folders, attempt.places, attempt.compress)
+    from mediasync.sources.rsync.connection import RsyncConnection
+    from mediasync.sources.rsync.receiving import Places
+
+    places = Places.of(attempt.home, attempt.source_key)
+    return await RsyncConnection.open(attempt.line, attempt.roots, attempt.folders, places, attempt.compress)
 
 
 Opener = Callable[[Attempt], Awaitable[Connection]]
@@ -98,7 +106,7 @@ class SshSource:
             )
         target = await self._gate.resolve(self._reached_by)
         line = SshLine(self._gate, target, self._window)
-        attempt = Attempt(line, roots, self._folders, Places.of(self._home, self._spec.key), self._spec.compress, self._sightings)
+        attempt = Attempt(line, roots, self._folders, self._home, self._spec.key, self._spec.compress, self._sightings)
         if self._engine is not None:
             return await self._opener(self._engine)(attempt)
         return await self._find(attempt)

@@ -24,7 +24,7 @@ from services.transfer.receiving.reception import OnBytes, Received, receive
 from services.transfer.staging import StagingArea
 
 _RATE_SECONDS = 0.25
-_WARM_LANES = 2
+_WARM_LANES = 3
 
 # What one connection of this process brings in about the time that receivers need to begin.
 _LARGE_PULL_BYTES = 32 << 20
