@@ -11,6 +11,7 @@ from mediasync.library import FindingKind
 from mediasync.storage.database import Database
 from services.transfer.entities import LibraryId
 from services.transfer.library_store import Own, drop_findings
+from services.transfer.move_store import renumbered
 from services.transfer.sql_store import raw_connection
 
 
@@ -44,7 +45,8 @@ class AdoptionStore:
                     row,
                 ).rowcount
                 if added:
-                    raw.execute("INSERT INTO outbox (sync_id, event) VALUES (?, ?)", (run_id, events[file.path]))
+                    told = renumbered(raw, library.key, [(file.path, events[file.path])])
+                    raw.executemany("INSERT INTO outbox (sync_id, event) VALUES (?, ?)", [(run_id, event) for event in told])
                     task = (run_id, origin, file.path, file.path, file.size_bytes, file.mtime_ns, file.sha256, extract_metadata)
                     raw.execute(
                         "INSERT INTO processing (sync_id, origin, library_path, source_path, size_bytes, mtime_ns, sha256, incomplete,"

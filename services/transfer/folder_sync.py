@@ -17,7 +17,9 @@ from opentelemetry import trace
 from mediasync.model import MAX_PROBLEMS, SyncSummary
 from mediasync.paths import display
 from mediasync.sources.base import DirectoryScanned, FileEntry
+from services.transfer import messages
 from services.transfer.diff import DirectoryDiff, directory_of
+from services.transfer.entities import UnitCounts
 from services.transfer.flow import WantedFlow
 from services.transfer.groups import first_error
 from services.transfer.parts import Parts
@@ -111,6 +113,7 @@ class FolderSync:
             await self._finish(result)
         counts = await parts.landings.unit_counts(parts.unit)
         if not self._watching:
+            await self._tell(counts)
             parts.tally.finished()
         parts.on_progress(parts.tally)
         unsettled = len(taking.look_again)
@@ -167,6 +170,17 @@ class FolderSync:
             await taking.pull_again(list(fresh), staging)
             # Still unfinished: only one that grew meanwhile has somebody at work on it.
             fresh = {path: found.entry for path, found in taking.look_again.items() if path in fresh and found.entry != fresh[path]}
+
+    async def _tell(self, counts: UnitCounts) -> None:
+        """What all attempts of this run have brought, under one id: of several that get so far the first is heard."""
+        if counts.files:
+            unit = self._parts.unit
+            origin = unit.origin
+            event = messages.batch_synced(
+                unit.sync_id, origin.library, origin.source_label, origin.key, unit.folder, counts.files, counts.bytes
+            )
+            await self._parts.landings.tell(unit, event)
+            await self._parts.on_committed()
 
     async def _finish(self, result: ScanResult) -> None:
         """Remembers the scan. A directory with anything unfinished in it is listed in full by the next one."""

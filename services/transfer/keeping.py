@@ -27,8 +27,9 @@ from services.transfer.adoption_store import AdoptionStore
 from services.transfer.entities import LibraryId
 from services.transfer.library import OWN_FOLDER, check_folder, library_error, read_marker
 from services.transfer.library_stats_store import LibraryStatsStore
-from services.transfer.library_store import IndexedFile, LibraryStore, Verification
+from services.transfer.library_store import IndexedFile, LibraryStore, Own, Recorded, Verification
 from services.transfer.manifest_store import ManifestStore
+from services.transfer.move_store import MoveStore
 from services.transfer.notices import Notice
 from services.transfer.queue_store import QueueStore
 from services.transfer.repair_store import RepairStore
@@ -51,6 +52,7 @@ class LibraryKeeper:
         self._adoptions = AdoptionStore(database)
         self._repairs = RepairStore(database)
         self._stats = LibraryStatsStore(database)
+        self._moves = MoveStore(database)
         self._manifest = ManifestStore(database)
         self._queues = QueueStore(database)
         self._home = home
@@ -65,7 +67,7 @@ class LibraryKeeper:
         if options.below:
             _check_below(options.below)
         async with self._alone(path) as library:
-            verifier = Verifier(library, self._store, self._repairs, self._executor, options, on_progress)
+            verifier = await self._verifier(library, _run_id("verify"), options, on_progress)
             if options.findings_only:
                 await verifier.look_again()
                 state = Verification(options)
@@ -93,10 +95,9 @@ class LibraryKeeper:
     async def adopt(self, path: str, on_progress: OnProgress) -> AdoptSummary:
         """Takes the files of a folder into the index. Raises LIBRARY_*."""
         async with self._alone(path, may_be_new=True) as library:
-            run_id = f"adopt_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}_{secrets.token_hex(4)}"
-            await self._queues.begin_run(run_id, context.trace_parent())
+            run_id = _run_id("adopt")
             origin = await self._manifest.origin(SOURCE_KEY, SOURCE_LABEL, library)
-            verifier = Verifier(library, self._store, self._repairs, self._executor, VerifyOptions(restart=True), on_progress)
+            verifier = await self._verifier(library, run_id, VerifyOptions(restart=True), on_progress)
             state = await verifier.run()
             adoption = Adoption(
                 library, self._store, self._adoptions, self._executor, run_id, origin.key, self._committed, self._sent, on_progress
@@ -137,6 +138,16 @@ class LibraryKeeper:
             await self._queues.begin_run(repair_id, context.trace_parent())
             return await self._repairs.prepare_repair(library, repair_id)
 
+    async def _verifier(self, library: LibraryId, run_id: str, options: VerifyOptions, on_progress: OnProgress) -> Verifier:
+        """A verify that is the run `run_id`: what it tells of moved files belongs to that."""
+        await self._queues.begin_run(run_id, context.trace_parent())
+
+        async def follow(moves: Sequence[tuple[Recorded, Own]]) -> None:
+            await self._moves.follow(library, run_id, moves)
+            await self._committed.announce()
+
+        return Verifier(library, self._store, self._repairs, self._executor, options, follow, on_progress)
+
     async def close(self) -> None:
         """Ends the threads."""
         await asyncio.to_thread(self._executor.shutdown)
@@ -170,6 +181,10 @@ class LibraryKeeper:
                 )
         async with self._open_library(path) as library:
             yield library
+
+
+def _run_id(kind: str) -> str:
+    return f"{kind}_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}_{secrets.token_hex(4)}"
 
 
 def _check_below(below: bytes) -> None:

@@ -29,6 +29,7 @@ from services.transfer.entities import (
     UnitCounts,
 )
 from services.transfer.flush_store import FlushStore
+from services.transfer.move_store import renumbered
 from services.transfer.sidecars import series_of
 from services.transfer.sql_store import below, raw_connection
 
@@ -142,7 +143,8 @@ class LandingStore:
             ]
             raw.executemany(_PUT_MANIFEST, [_manifest_row(unit, file) for file in landed])
             raw.executemany(_PUT_INDEX, [_index_row(unit, file) for file in fresh])
-            raw.executemany(_PUT_EVENT, [(unit.sync_id, events.get(id(file)) or event_of(file)) for file in fresh])
+            told = renumbered(raw, library.key, [(file.library_path, events.get(id(file)) or event_of(file)) for file in fresh])
+            raw.executemany(_PUT_EVENT, [(unit.sync_id, event) for event in told])
             raw.executemany(_PUT_TASK, [_task_row(unit, file) for file in fresh])
             _forget_landings(raw, library, [*tried, *(file.library_path for file in landed if file.kind.visible)])
             culled = [(library.key, file.library_path) for file in landed if file.kind is LandingKind.CULLED]
@@ -150,6 +152,10 @@ class LandingStore:
             _count_landed(connection, unit, landed)
 
         await self._database.write(work)
+
+    async def tell(self, unit: SyncUnit, event: bytes) -> None:
+        """Puts an event that is about no file into the outbox."""
+        await self._database.write(lambda connection: raw_connection(connection).execute(_PUT_EVENT, (unit.sync_id, event)))
 
     async def corrupt(self, library: LibraryId, paths: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
         """Those of some library paths at which a verify found a corrupt file that a source has: size and mtime of the corrupt one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -22,7 +22,6 @@ _RECORDED = "path, kind, size_bytes, mtime_ns, sha256, moved_from, origin, sourc
 _PUT_FINDING = f"INSERT OR REPLACE INTO library_findings (library, {_RECORDED}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - fixed text
 _PUT_VERIFICATION = """INSERT OR REPLACE INTO verifications (library, below, deep, since_ns, cursor, finish_time, files_intact, files_read,
     files_left_out, others, bytes_read) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_VARIABLES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +137,7 @@ class LibraryStore:
         def work(connection: sa.Connection) -> None:
             raw = raw_connection(connection)
             put_findings(raw, library, findings)
-            _put_own(raw, library, own)
+            put_own(raw, library, own)
             marks = [(now, library.key, path) for path in read]
             raw.executemany("UPDATE library_files SET verified_time = ? WHERE library = ? AND path = ?", marks)
             raw.executemany("UPDATE library_files SET culled = 0 WHERE library = ? AND path = ?", [(library.key, path) for path in back])
@@ -227,7 +226,7 @@ class LibraryStore:
             raw = raw_connection(connection)
             drop_findings(raw, library, settled)
             put_findings(raw, library, findings)
-            _put_own(raw, library, own)
+            put_own(raw, library, own)
 
         await self._database.write(work)
 
@@ -259,49 +258,6 @@ class LibraryStore:
         given = (library.key, FindingKind.MISSING.value, FindingKind.CULLED.value, size_bytes, limit)
         return await self._database.read(lambda connection: _recorded(raw_connection(connection).execute(statement, given)))
 
-    async def follow(self, library: LibraryId, moves: Sequence[tuple[Recorded, Own]]) -> None:
-        """Files that are on record at one path and were found at another: index, manifest and findings go along."""
-        keys = await self._rows_at(library, [gone.path for gone, _ in moves])
-
-        def work(connection: sa.Connection) -> None:
-            raw = raw_connection(connection)
-            for gone, now in moves:
-                if raw.execute("SELECT 1 FROM library_files WHERE library = ? AND path = ?", (library.key, now.path)).fetchone():
-                    continue  # a sync landed it there meanwhile
-                raw.execute(
-                    "UPDATE library_files SET path = ?1, culled = 0, verified_time = ?2,"
-                    " wanted_path = CASE WHEN coalesce(wanted_path, path) = ?1 THEN NULL ELSE coalesce(wanted_path, path) END"
-                    " WHERE library = ?3 AND path = ?4",
-                    (now.path, time.time(), library.key, gone.path),
-                )
-                _put_own(raw, library, [now])
-                updates = [(now.path, *key, gone.path) for key in keys.get(gone.path, ())]
-                raw.executemany(
-                    "UPDATE manifest SET library_path = ? WHERE origin = ? AND directory = ? AND name = ? AND library_path = ?", updates
-                )
-                drop_findings(raw, library, [gone.path])
-                moved = replace(gone, path=now.path, kind=FindingKind.MOVED, moved_from=gone.path)
-                put_findings(raw, library, [moved])
-
-        await self._database.write(work)
-
-    async def _rows_at(self, library: LibraryId, paths: Sequence[bytes]) -> dict[bytes, list[tuple[int, bytes, bytes]]]:
-        """Keys of the manifest's rows whose copies are at library paths. Reads the library's manifest once for every few thousand."""
-
-        def work(connection: sa.Connection) -> dict[bytes, list[tuple[int, bytes, bytes]]]:
-            found: dict[bytes, list[tuple[int, bytes, bytes]]] = {}
-            for start in range(0, len(paths), _VARIABLES):
-                some = paths[start : start + _VARIABLES]
-                statement = (
-                    "SELECT library_path, origin, directory, name FROM manifest WHERE origin IN (SELECT key FROM origins WHERE library = ?)"  # noqa: S608 - fixed text
-                    f" AND library_path IN ({', '.join('?' * len(some))})"
-                )
-                for path, *key in raw_connection(connection).execute(statement, (library.key, *some)):
-                    found.setdefault(path, []).append((key[0], key[1], key[2]))
-            return found
-
-        return await self._database.read(work)
-
 
 def _below(column: str, folder: bytes) -> tuple[str, tuple[bytes, ...]]:
     """A condition for a path and all below it. `0` is the byte after `/`."""
@@ -328,8 +284,8 @@ def put_findings(raw: sqlite3.Connection, library: LibraryId, findings: Sequence
     raw.executemany(_PUT_FINDING, [_finding_row(library, finding) for finding in findings])
 
 
-def _put_own(raw: sqlite3.Connection, library: LibraryId, own: Sequence[Own]) -> None:
-    """A file that is as it landed needs no second description."""
+def put_own(raw: sqlite3.Connection, library: LibraryId, own: Sequence[Own]) -> None:
+    """What files are now, in the caller's transaction. One that is as it landed needs no second description."""
     raw.executemany(
         "UPDATE library_files SET culled = 0, own_size_bytes = NULLIF(?1, size_bytes), own_sha256 = NULLIF(?3, sha256),"
         " own_mtime_ns = CASE WHEN ?2 = mtime_ns AND ?3 = sha256 THEN NULL ELSE ?2 END WHERE library = ?4 AND path = ?5",

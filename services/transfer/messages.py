@@ -28,6 +28,44 @@ def file_processed(sync_id: str, library: LibraryId, source_label: str, landed: 
     return _event("file_processed", media_ingest_pb2.EVENT_TYPE_FILE_PROCESSED, sync_id, library, source_label, landed, record)
 
 
+def file_moved(run_id: str, library: LibraryId, source_label: str, landed: LandedFile, moved_from: bytes, time_ns: int) -> bytes:
+    """FILE_SYNCED for a file that was found at another path than the one it was told of. Each move is an event of its own, also when a
+    file goes back and forth: `time_ns`, when it was found, is in the id."""
+    record = _file_record(library, landed)
+    record.moved_from.CopyFrom(convert.file_path(moved_from))
+    event = media_ingest_pb2.Event(
+        event_id=event_id("file_moved", library.uuid, moved_from, landed.library_path, landed.sha256, str(time_ns)),
+        type=media_ingest_pb2.EVENT_TYPE_FILE_SYNCED,
+        time=convert.timestamp_ns(time_ns),
+        sync_id=run_id,
+        source=source_label,
+        file=record,
+    )
+    return event.SerializeToString()
+
+
+def batch_synced(sync_id: str, library: LibraryId, source_label: str, origin: int, folder: bytes, files: int, size_bytes: int) -> bytes:
+    """BATCH_SYNCED for a folder that has landed."""
+    event = media_ingest_pb2.Event(
+        event_id=event_id("batch_synced", sync_id, str(origin), folder),
+        type=media_ingest_pb2.EVENT_TYPE_BATCH_SYNCED,
+        time=convert.now(),
+        sync_id=sync_id,
+        source=source_label,
+        batch=media_ingest_pb2.BatchRecord(
+            folder=convert.file_path(folder), files=files, size_bytes=size_bytes, library_root=display(library.root)
+        ),
+    )
+    return event.SerializeToString()
+
+
+def again(event: bytes, moves: int) -> bytes:
+    """An event about a file at a path from which files were moved away so many times: what came there since is not what was told then."""
+    message = media_ingest_pb2.Event.FromString(event)
+    message.event_id = event_id(message.event_id, str(moves))
+    return message.SerializeToString()
+
+
 def _event(
     kind: str,
     type_: media_ingest_pb2.EventType.ValueType,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Sequence
 
@@ -13,9 +14,13 @@ from mediasync.sources.base import FileEntry
 from mediasync.storage.database import Database
 from services.transfer import schema
 from services.transfer.entities import LandedFile, LandingKind, LibraryId, ProcessingTask, UnsentEvent
-from services.transfer.sql_store import upsert
+from services.transfer.move_store import renumbered
+from services.transfer.sql_store import raw_connection, upsert
 
 _KEEP_RUNS_SECONDS = 90 * 86_400
+
+Result = tuple[ProcessingTask, bytes | None, Problem | None]
+"""A task, the event to tell, and what was wrong with the file."""
 
 
 class QueueStore:
@@ -79,31 +84,15 @@ class QueueStore:
 
         return await self._database.read(work)
 
-    async def finish_processing(self, results: Sequence[tuple[ProcessingTask, bytes | None, Problem | None]]) -> None:
-        """Takes tasks off the queue, with the event to tell (None for a file that is not in the library any more) and what was
-        wrong with the file."""
+    async def finish_processing(self, results: Sequence[Result]) -> None:
+        """Takes tasks off the queue, with the event to tell (None for a file that is not where it was) and what was wrong with the file.
+        A task whose file a verify found elsewhere meanwhile stays on the queue: what was to be told is of the old place."""
 
         def work(connection: sa.Connection) -> None:
-            keys = [{"k": task.key} for task, _, _ in results]
-            connection.execute(sa.delete(schema.processing).where(schema.processing.c.key == sa.bindparam("k")), keys)
-            events = [{"sync_id": task.sync_id, "event": event} for task, event, _ in results if event is not None]
-            if events:
-                connection.execute(sa.insert(schema.outbox), events)
-            problems = [
-                {"sync_id": task.sync_id, "path": task.landed.library_path, "reason": problem.reason.value, "message": problem.message}
-                for task, _, problem in results
-                if problem is not None
-            ]
-            if problems:
-                connection.execute(sa.insert(schema.file_problems), problems)
-            for sync_id in {task.sync_id for task, _, _ in results}:
-                mine = [problem for task, _, problem in results if task.sync_id == sync_id]
-                table = schema.runs
-                counts = {
-                    "files_processed": table.c.files_processed + len(mine),
-                    "files_invalid": table.c.files_invalid + sum(problem is not None for problem in mine),
-                }
-                connection.execute(sa.update(table).where(table.c.sync_id == sync_id).values(**counts))
+            raw = raw_connection(connection)
+            done = [result for result in results if not _went_elsewhere(raw, result[0])]
+            if done:
+                _finish(connection, done)
 
         if results:
             await self._database.write(work)
@@ -165,3 +154,32 @@ class QueueStore:
                 connection.execute(sa.delete(table).where(table.c.sync_id.in_(old)))
 
         await self._database.write(work)
+
+
+def _went_elsewhere(raw: sqlite3.Connection, task: ProcessingTask) -> bool:
+    row = raw.execute("SELECT library_path FROM processing WHERE key = ?", (task.key,)).fetchone()
+    return row is not None and row[0] != task.landed.library_path
+
+
+def _finish(connection: sa.Connection, results: Sequence[Result]) -> None:
+    raw = raw_connection(connection)
+    raw.executemany("DELETE FROM processing WHERE key = ?", [(task.key,) for task, _, _ in results])
+    for task, event, _ in results:
+        if event is not None:
+            (told,) = renumbered(raw, task.library.key, [(task.landed.library_path, event)])
+            raw.execute("INSERT INTO outbox (sync_id, event) VALUES (?, ?)", (task.sync_id, told))
+    problems = [
+        {"sync_id": task.sync_id, "path": task.landed.library_path, "reason": problem.reason.value, "message": problem.message}
+        for task, _, problem in results
+        if problem is not None
+    ]
+    if problems:
+        connection.execute(sa.insert(schema.file_problems), problems)
+    for sync_id in {task.sync_id for task, _, _ in results}:
+        mine = [problem for task, _, problem in results if task.sync_id == sync_id]
+        table = schema.runs
+        counts = {
+            "files_processed": table.c.files_processed + len(mine),
+            "files_invalid": table.c.files_invalid + sum(problem is not None for problem in mine),
+        }
+        connection.execute(sa.update(table).where(table.c.sync_id == sync_id).values(**counts))

@@ -197,6 +197,16 @@ library_findings = sa.Table(
     sqlite_with_rowid=False,
 )
 
+# How often a file was moved away from a path. What comes there later is told under another id.
+moved_paths = sa.Table(
+    "moved_paths",
+    metadata,
+    sa.Column("library", sa.Integer, primary_key=True),
+    sa.Column("path", sa.LargeBinary, primary_key=True),
+    sa.Column("moves", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # One row a run. `trace_parent` lets what happens later, off the transfer's path, belong to the run's trace.
 runs = sa.Table(
     "runs",
@@ -284,4 +294,5 @@ MIGRATIONS = (
     Migration(3, lambda connection: failed_files.create(connection, checkfirst=True)),
     Migration(4, _add_landing_kinds),
     Migration(5, _add_verification),
+    Migration(6, lambda connection: moved_paths.create(connection, checkfirst=True)),
 )

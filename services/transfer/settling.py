@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from mediasync.library import FindingKind, LibraryProgress, VerifyOptions
+from mediasync.runtime import crash
 from services.transfer.diff import name_of
 from services.transfer.entities import LibraryId
 from services.transfer.judging import judge_read
@@ -20,6 +21,9 @@ _MOST_ALIKE = 1000
 _GONE = (FindingKind.MISSING, FindingKind.CULLED)
 _LOST = (FindingKind.MISSING, FindingKind.CORRUPT)
 
+Follow = Callable[[Sequence[tuple[Recorded, Own]]], Awaitable[None]]
+"""Files that are on record at one path were found at another: everything that is remembered of them goes along."""
+
 
 class Settling:
     """Settles the findings of one library that are on record."""
@@ -31,6 +35,7 @@ class Settling:
         repairs: RepairStore,
         reader: LibraryReader,
         options: VerifyOptions,
+        follow: Follow,
         check_marker: Callable[[], None],
         on_progress: Callable[[LibraryProgress], None],
     ) -> None:
@@ -39,6 +44,7 @@ class Settling:
         self._repairs = repairs
         self._reader = reader
         self._options = options
+        self._follow = follow
         self._check_marker = check_marker
         self._on_progress = on_progress
 
@@ -135,7 +141,8 @@ class Settling:
                     moves.append((gone, Own(read.path, read.size_bytes, read.mtime_ns, read.sha256)))
             if moves:
                 await asyncio.to_thread(self._check_marker)
-                await self._store.follow(self._library, moves)
+                await self._follow(moves)
+                crash.point("transfer.after_follow")
 
     async def _accept(self) -> None:
         """What is gone is meant to be, and what was edited is right as it is."""

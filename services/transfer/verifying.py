@@ -3,7 +3,7 @@
 1. Walk: tree and index are read side by side, both in path order, some thousand at a time. Each step is committed with a cursor, so that a
    verify that was cut off goes on where it was.
 2. Settle: what was found is looked at once more, because syncs go on meanwhile and a file lands in two steps. Then unknown files are
-   held against those that are gone: same size and hash is a file that was moved, and the index and the manifest follow it.
+   held against those that are gone: same size and hash is a file that was moved; index and manifest follow it, and subscribers are told.
 
 A file with another time than on record is read, and so is every file when it is `deep`. The same bytes with another time are as good as
 before; this time is what is expected from now on.
@@ -35,7 +35,7 @@ from services.transfer.library_reading import LibraryReader, ReadFile
 from services.transfer.library_store import IndexedFile, LibraryStore, Own, Recorded, Verification
 from services.transfer.library_walk import LAST, Found, LibraryWalk
 from services.transfer.repair_store import RepairStore
-from services.transfer.settling import Settling
+from services.transfer.settling import Follow, Settling
 
 R = TypeVar("R")
 OnProgress = Callable[[LibraryProgress], None]
@@ -56,6 +56,7 @@ class Verifier:
         repairs: RepairStore,
         executor: ThreadPoolExecutor,
         options: VerifyOptions,
+        follow: Follow,
         on_progress: OnProgress,
     ) -> None:
         self._library = library
@@ -63,6 +64,7 @@ class Verifier:
         self._repairs = repairs
         self._executor = executor
         self._options = options
+        self._follow = follow
         self._on_progress = on_progress
         self._reader = LibraryReader(library.root, executor, from_disk=options.deep)
         self._found: list[Found] = []
@@ -88,7 +90,9 @@ class Verifier:
         await self._settling().run(thorough=True)
 
     def _settling(self) -> Settling:
-        return Settling(self._library, self._store, self._repairs, self._reader, self._options, self.check_marker, self._on_progress)
+        return Settling(
+            self._library, self._store, self._repairs, self._reader, self._options, self._follow, self.check_marker, self._on_progress
+        )
 
     async def _begin(self) -> Verification:
         """The state to go on from."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 import mediasync
 import services
+from tests.faults import event_checker
+from tests.faults.note_taker import Habits, serve
 from tests.faults.test_landing_crash_points import LANDING_POINTS
 from tests.fixtures.installation import Installation
 
@@ -46,6 +49,7 @@ ELSEWHERE = (
     "ingest.before_position",
     "ingest.mid_prune",
     "ingest.snapshot_page",
+    "transfer.after_follow",
     "transfer.before_adopt",
     "transfer.verify_step",
 )
@@ -70,20 +74,38 @@ def driven_elsewhere() -> set[str]:
     return {point for text in others for point in ELSEWHERE if f'"{point}"' in text}
 
 
+@contextmanager
+def followed(installation: Installation) -> Iterator[Path]:
+    """While inside, somebody else follows the library, and a job is complete only when that one has heard of it. The path of its notes."""
+    config = installation.folder / "config" / "mediasync" / "config.yaml"
+    config.parent.mkdir(parents=True)
+    address = f"unix:{installation.folder}/notes.sock"
+    subscriber = f"    - name: notes\n      address: {address}\n"
+    config.write_text(f"ingest:\n  async_mode: false\n  wait_for: [notes]\n  subscribers:\n{subscriber}")
+    notes = installation.folder / "notes.db"
+    server = serve(address, notes, Habits())
+    try:
+        yield notes
+    finally:
+        server.stop(None).wait()
+
+
 @pytest.mark.needs_sshd
 @pytest.mark.parametrize("point", CRASH_POINTS + RECEIVER_POINTS)
-def test_i5_a_process_killed_at_a_named_point_loses_and_doubles_nothing(installation: Installation, point: str) -> None:
+def test_i5_i6_a_process_killed_at_a_named_point_loses_and_doubles_nothing(installation: Installation, point: str) -> None:
     large = LARGE_PULL_FILES if point in RECEIVER_POINTS else 0
     for number in range(150):
         path = installation.write(f"txt2img-images/2026-11-{number % 3 + 20}/{number:05}.txt")
         if number < large:
             path.write_bytes(b"%d" % number * LARGE_FILE_BYTES)
-    result = installation.sync(MEDIASYNC_CRASH_AT=point)
+    with followed(installation) as notes:
+        result = installation.sync(MEDIASYNC_CRASH_AT=point)
     assert (installation.home / "run" / f"crashed.{point}").exists(), "the point was never passed"
     assert result.code == 0, result.err
     assert result.json["state"] == "complete"
     assert (result.json["files_transferred"], result.json["files_failed"]) == (150, 0)
     assert installation.hashes(installation.library) == installation.hashes(installation.source)
+    event_checker.check(notes, installation.library, None)
     with closing(sqlite3.connect(installation.home / "catalog.db")) as catalog:
         assert catalog.execute("SELECT count(*), count(DISTINCT library_path) FROM files").fetchone() == (150, 150)
     with closing(sqlite3.connect(installation.home / "transfer.db")) as database:

@@ -118,6 +118,21 @@ def test_a_verify_whose_worker_is_killed_goes_on_where_it_was(installation: Inst
     assert found.code == 1 and kinds(found) == {"07.txt": "missing"} and found.json["files_intact"] == 29
 
 
+def test_i5_i6_a_file_that_was_moved_is_told_once_by_a_worker_that_is_killed(installation: Installation) -> None:
+    installation.write("out/a.txt")
+    assert installation.sync().code == 0
+    (installation.library / "best").mkdir()
+    (installation.library / "out/a.txt").rename(installation.library / "best/b.txt")
+    with installation.up(MEDIASYNC_CRASH_AT="transfer.after_follow"):
+        found = installation.run("library", "verify", "-l", installation.library, "--json")
+        assert (installation.home / "run" / "crashed.transfer.after_follow").exists()
+        assert found.code == 0 and kinds(found) == {"best/b.txt": "moved"}
+        asked = installation.run("subscribers", "verify", "catalog", "--json")
+        assert (asked.code, asked.json["files_asked"], asked.json["files_lacking"]) == (0, 1, 0), asked.err
+    listed = installation.run("files", "list", "--json")
+    assert [file["library_path"] for file in listed.json["files"]] == ["best/b.txt"]
+
+
 def test_mistakes_are_told_with_the_way_out(installation: Installation) -> None:
     nowhere = installation.run("library", "verify")
     assert nowhere.code == 2 and "--library DIR" in nowhere.err

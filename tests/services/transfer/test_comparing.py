@@ -44,7 +44,7 @@ async def test_a_library_that_rsync_filled_is_adopted_and_told_of(worker_bench: 
     summary = await worker_bench.sync("sync_1")
     assert (summary.files_transferred, summary.files_unchanged, pulled) == (1, 40, [1])
     assert len(await worker_bench.queues.processing_tasks(100, 0)) == 41
-    assert len(await worker_bench.queues.unsent_events(100)) == 41
+    assert len(await worker_bench.queues.unsent_events(100)) == 42, "one of the folder beside those of the files"
     assert len(worker_bench.visible()) == 41
     assert (await worker_bench.sync("sync_2")).files_unchanged == 41
     assert pulled == [1], "what was adopted is on record"
@@ -69,7 +69,7 @@ async def test_a_source_under_a_new_name_brings_nothing_again(
     monkeypatch.setattr(WorkerBench, "spec", unnamed)
     summary = await worker_bench.sync("sync_2")
     assert (summary.files_transferred, summary.files_unchanged, pulled) == (0, 10, [10])
-    assert len(await worker_bench.queues.unsent_events(100)) == 10, "nobody is told twice"
+    assert len(await worker_bench.queues.unsent_events(100)) == 11, "nobody is told twice: of each file, and of the folder"
 
 
 async def test_a_file_whose_ctime_moved_alone_is_not_pulled(worker_bench: WorkerBench, pulled: list[int]) -> None:

@@ -86,7 +86,7 @@ async def _everything_once(bench: WorkerBench, summary: SyncSummary, files: int)
     rows = bench.tally().progress().folders
     assert (sum(row.files_done for row in rows), sum(row.files_total for row in rows)) == (files, files)
     assert sum(row.bytes_done for row in rows) == sum(row.bytes_total for row in rows) == sum(map(len, source.values()))
-    assert len(await bench.queues.unsent_events(1000)) == files
+    assert len(await bench.queues.unsent_events(1000)) == files + 1, "of each file, and of the folder"
     assert bench.staged() == []
 
 
