@@ -208,7 +208,11 @@ class _Interceptor(grpc.aio.ServerInterceptor):
                     return
                 async with contextlib.aclosing(results):
                     async for result in results:
-                        await context.write(result)
+                        try:
+                            await context.write(result)
+                        except grpc.aio.InternalError as error:
+                            # The client went away while this was on its way to it: seen here before the call is cancelled.
+                            raise asyncio.CancelledError from error
 
         wrap: Any = getattr(grpc, f"{kind}_rpc_method_handler")
         return wrap(  # type: ignore[no-any-return]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
 import pytest
 
 from mediasync.convert import timestamp_ns
@@ -16,7 +16,7 @@ from mediasync.runtime.channels import rpc_errors
 from mediasync.runtime.home import Home
 from mediasync.v1 import events_pb2
 from mediasync.v1 import media_ingest_pb2 as pb
-from services.ingest import pulling
+from services.ingest import pulling, servicer
 from tests.fixtures.ingest import BOUND_SECONDS, Ingest, StartIngest, StartProcess, file_event, file_events, sync_event
 
 BEGINNING = events_pb2.EventStart(beginning={})
@@ -198,26 +198,37 @@ async def test_a_stream_that_cannot_be_is_refused(ingest: Ingest) -> None:
         assert (await refused(ingest.read(**fields))).reason is Reason.INVALID_ARGUMENT, fields
 
 
-async def test_a_reader_that_does_not_read_makes_nothing_grow(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = 0
-    read = pulling.Reading.next
+async def test_a_reader_that_does_not_read_makes_nothing_grow_and_may_leave(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reads = ended = 0
+    read, open_stream = pulling.Reading.next, servicer.open_stream
 
     async def counted(self: pulling.Reading) -> pulling.Page | None:
         nonlocal reads
         reads += 1
         return await read(self)
 
+    async def opened(*arguments: Any, **options: Any) -> AsyncGenerator[pulling.Page]:
+        nonlocal ended
+        try:
+            async for page in open_stream(*arguments, **options):
+                yield page
+        finally:
+            ended += 1
+
     monkeypatch.setattr(pulling.Reading, "next", counted)
+    monkeypatch.setattr(servicer, "open_stream", opened)
     large = pb.GenerationMetadata(prompt="x" * 500_000)
     await ingest.publish([file_event(f"{number}.png".encode(), metadata=large) for number in range(40)])
     stream = ingest.stream(start=BEGINNING, batch_size=1)
     await stream.read()
     await ingest.delivered(40)
     assert reads < 30
-    left = 0
-    while await stream.read() is not grpc.aio.EOF:
-        left += 1
-    assert left == 39
+    stream.cancel()
+    while ended == 0:
+        await asyncio.sleep(0)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_i6_a_kill_between_what_was_rejected_and_the_cursor_keeps_both_in_step(tmp_path: Path, start_process: StartProcess) -> None:
