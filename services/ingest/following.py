@@ -218,7 +218,10 @@ class Pushed(Follower):
     def status(self, lag_seconds: float, dead_letters: int) -> SubscriptionStatus:
         """What there is to say of it."""
         delivery, position = self._delivery, self.position
-        if self.subscription.paused and dead_letters >= MAX_DEAD_LETTERS:
+        if self.too_far_behind:
+            # Whatever went wrong with the call that was under way: this is what has to be known.
+            position = dataclasses.replace(position, last_error=_said(self.lost()))
+        elif self.subscription.paused and dead_letters >= MAX_DEAD_LETTERS:
             remedy = f"`mediasync events dead-letters drop --subscriber {self.name}`, then `mediasync subscribers resume {self.name}`"
             position = dataclasses.replace(position, last_error=f"it is held because it has {dead_letters} dead letters: {remedy}")
         return SubscriptionStatus(

@@ -176,7 +176,8 @@ class Subscriptions:
         if start.kind is StartKind.SNAPSHOT:
             self.find(name)
             await self._catalog_is_full()
-        async with self._changing, self._stopped(name) as follower:
+        async with self._changing:
+            follower = self.find(name)
             if await self._store.was_answered(request_id, body):
                 return await self.status(name), -1
             if follower.replay is not None:
@@ -188,7 +189,8 @@ class Subscriptions:
             else:
                 cursor, side = await self._place(start, self._catalog_cursor())
                 position = SubscriptionPosition.at(self._log.tail.value if cursor is None else cursor)
-            if await self._store.set_side(name, side, position=position, request_id=request_id, body=body):
+            async with self._stopped(follower):
+                await self._store.set_side(name, side, position=position, request_id=request_id, body=body)
                 self._moved.pop(name, None)
                 follower.send_back(position, side)
         status = await self.status(name)
@@ -309,12 +311,11 @@ class Subscriptions:
         return follower
 
     @contextlib.asynccontextmanager
-    async def _stopped(self, name: str) -> AsyncIterator[Follower]:
-        """One that is at rest meanwhile. Raises SUBSCRIPTION_NOT_FOUND."""
-        follower = self.find(name)
+    async def _stopped(self, follower: Follower) -> AsyncIterator[None]:
+        """It is at rest meanwhile."""
         await follower.stop()
         try:
-            yield follower
+            yield
         finally:
             if self._running:
                 follower.start()
