@@ -36,14 +36,17 @@ class Offer:
         return {path for path in (self.path, self.moved_from) if path}
 
 
-def check(notes: Path, library: Path, published: Collection[str], refused: Collection[str], dead_letters: Collection[str]) -> None:
-    """All of it: `published` are the ids of all events, `refused` of those that this subscriber takes never, `dead_letters` of those that
-    were given up."""
+def check(
+    notes: Path, library: Path, published: Collection[str] | None, refused: Collection[str] = (), dead_letters: Collection[str] = ()
+) -> None:
+    """All of it: `published` are the ids of all events (None: nobody knows, but the library), `refused` of those that this subscriber takes
+    never, `dead_letters` of those that were given up."""
     with closing(sqlite3.connect(notes)) as connection:
         rows = connection.execute("SELECT event_id, sequence, kind, sync_id, path, moved_from, content FROM offers ORDER BY n")
         offers = [Offer(*row) for row in rows]
         pictures = dict(connection.execute("SELECT path, sha256 FROM pictures"))
-    check_nothing_is_missing(offers, published)
+    if published is not None:
+        check_nothing_is_missing(offers, published)
     check_ids_are_stable(offers)
     check_order(offers)
     check_dead_letters(refused, dead_letters)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -54,6 +54,9 @@ ELSEWHERE = (
     "transfer.verify_step",
 )
 
+# Where a death comes between a file and those who are to hear of it.
+FOLLOWED_POINTS = tuple(point for point in CRASH_POINTS if point.startswith(("ingest.", "transfer.")) or point.endswith("_publish"))
+
 # Only a pull of so much starts receivers.
 RECEIVER_POINTS = ("receiver.before_telling", "receiver.mid_file")
 LARGE_PULL_FILES, LARGE_FILE_BYTES = 9, 4 << 20
@@ -98,14 +101,15 @@ def test_i5_i6_a_process_killed_at_a_named_point_loses_and_doubles_nothing(insta
         path = installation.write(f"txt2img-images/2026-11-{number % 3 + 20}/{number:05}.txt")
         if number < large:
             path.write_bytes(b"%d" % number * LARGE_FILE_BYTES)
-    with followed(installation) as notes:
+    with followed(installation) if point in FOLLOWED_POINTS else nullcontext() as notes:
         result = installation.sync(MEDIASYNC_CRASH_AT=point)
     assert (installation.home / "run" / f"crashed.{point}").exists(), "the point was never passed"
     assert result.code == 0, result.err
     assert result.json["state"] == "complete"
     assert (result.json["files_transferred"], result.json["files_failed"]) == (150, 0)
     assert installation.hashes(installation.library) == installation.hashes(installation.source)
-    event_checker.check(notes, installation.library, None)
+    if notes is not None:
+        event_checker.check(notes, installation.library, None)
     with closing(sqlite3.connect(installation.home / "catalog.db")) as catalog:
         assert catalog.execute("SELECT count(*), count(DISTINCT library_path) FROM files").fetchone() == (150, 150)
     with closing(sqlite3.connect(installation.home / "transfer.db")) as database:
