@@ -132,7 +132,8 @@ class EventsServicer:
     """
 
     def Publish(self, request, context):
-        """Appends events. Durable once answered. An event whose id is in the log already has no second effect.
+        """Appends events. Durable once answered. An event whose id is in the log already has no second effect; the log knows it for as long as it
+        keeps it (`ingest.retention_days`, `ingest.retention_gb`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,9 @@ class EventsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EventsAsyncStub: ...
     Publish: _grpc.UnaryUnaryMultiCallable[_events_pb2.EventsPublishRequest, _events_pb2.EventsPublishResponse]
-    """Appends events. Durable once answered. An event whose id is in the log already has no second effect."""
+    """Appends events. Durable once answered. An event whose id is in the log already has no second effect; the log knows it for as long as it
+    keeps it (`ingest.retention_days`, `ingest.retention_gb`).
+    """
     WaitDelivered: _grpc.UnaryUnaryMultiCallable[_events_pb2.WaitDeliveredRequest, _events_pb2.WaitDeliveredResponse]
     """Waits until a subscription has dealt with everything up to a sequence number, or the call's deadline passes (DEADLINE_EXCEEDED)."""
     AddSubscription: _grpc.UnaryUnaryMultiCallable[_events_pb2.AddSubscriptionRequest, _events_pb2.AddSubscriptionResponse]
@@ -78,7 +80,9 @@ class EventsAsyncStub(EventsStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Publish: _aio.UnaryUnaryMultiCallable[_events_pb2.EventsPublishRequest, _events_pb2.EventsPublishResponse]  # type: ignore[assignment]
-    """Appends events. Durable once answered. An event whose id is in the log already has no second effect."""
+    """Appends events. Durable once answered. An event whose id is in the log already has no second effect; the log knows it for as long as it
+    keeps it (`ingest.retention_days`, `ingest.retention_gb`).
+    """
     WaitDelivered: _aio.UnaryUnaryMultiCallable[_events_pb2.WaitDeliveredRequest, _events_pb2.WaitDeliveredResponse]  # type: ignore[assignment]
     """Waits until a subscription has dealt with everything up to a sequence number, or the call's deadline passes (DEADLINE_EXCEEDED)."""
     AddSubscription: _aio.UnaryUnaryMultiCallable[_events_pb2.AddSubscriptionRequest, _events_pb2.AddSubscriptionResponse]  # type: ignore[assignment]
@@ -125,7 +129,9 @@ class EventsServicer(metaclass=_abc_1.ABCMeta):
         request: _events_pb2.EventsPublishRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_events_pb2.EventsPublishResponse, _abc.Awaitable[_events_pb2.EventsPublishResponse]]:
-        """Appends events. Durable once answered. An event whose id is in the log already has no second effect."""
+        """Appends events. Durable once answered. An event whose id is in the log already has no second effect; the log knows it for as long as it
+        keeps it (`ingest.retention_days`, `ingest.retention_gb`).
+        """
 
     @_abc_1.abstractmethod
     def WaitDelivered(
