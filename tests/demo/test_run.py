@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from demo.run import Demo
+from tests.faults import event_checker
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -52,18 +54,41 @@ def left_behind(folder: Path) -> list[str]:
     return found
 
 
+def kill_event_log(folder: Path) -> None:
+    """SIGKILL to the process that keeps the event log and the catalog."""
+    for entry in Path("/proc").iterdir():
+        try:
+            ours = entry.name.isdigit() and os.fsencode(folder) in (entry / "environ").read_bytes()
+            if ours and b"services.ingest" in (entry / "cmdline").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
+                return
+        except OSError:
+            continue
+    pytest.fail("there was nobody to kill")
+
+
 @pytest.mark.timeout(300)
-def test_it_shows_a_sync_and_a_watch_in_which_everything_arrives_with_its_prompt(tmp_path: Path) -> None:
+def test_i6_it_shows_a_sync_and_a_watch_in_which_everything_arrives_though_the_event_log_is_killed(tmp_path: Path) -> None:
+    library = tmp_path / "demo" / "library"
     # What the caller works with is none of the demo's.
     with demo(tmp_path / "demo", MEDIASYNC_COORDINATOR_ADDRESS="127.0.0.1:1") as process:
-        said, _ = process.communicate(timeout=240)
+        assert process.stdout is not None
+        said = ""
+        while "$ mediasync sync" not in said:
+            said += (line := process.stdout.readline())
+            assert line, said
+        while not any(library.rglob("*.png")) and process.poll() is None:
+            os.sched_yield()
+        kill_event_log(tmp_path / "demo")
+        said += process.communicate(timeout=240)[0]
     assert process.returncode == 0, said
     assert re.search(r"transferred +208 files", said)
     told = said.split("What came meanwhile")[1].split("Nothing was replaced")[0]
     assert len(re.findall(r"^ *[0-9.]+ s +.*\.png .*\w+, ", told, re.MULTILINE)) == 5, told
     assert re.search(r"a name that came back +ComfyUI/flux/Flux_00001_~\d{8}T\d{6}\.png", told)
     assert "unchanged" in said.split("6. One more sync")[1]
-    library = tmp_path / "demo" / "library"
+    with closing(sqlite3.connect(tmp_path / "demo" / "data" / "catalog.db")) as catalog:
+        event_checker.check_pictures(dict(catalog.execute("SELECT library_path, sha256 FROM files")), library, ())
     assert len(list(library.glob("ComfyUI/flux/Flux_00001_*.png"))) == 2
     assert len(list(library.glob("ComfyUI/flux/*.png"))) == 15
     assert left_behind(tmp_path) == []
