@@ -206,6 +206,21 @@ async def test_what_was_appended_without_an_answer_is_read_once_there_is_another
         assert read_to == log.tail.value
 
 
+async def test_an_append_that_did_not_hear_of_its_success_is_seen_when_it_is_repeated(counting: Counting) -> None:
+    log = await EventLog.open(counting)
+    await log.append(new_events("a"))
+    await SqliteEventStore.append(counting, new_events("b", "c"))  # and the answer is lost
+    assert (await log.append(new_events("b", "c")), log.tail.value) == ([2, 3], 3)
+    assert [event.event_id for event in (await log.read(1, Filter(), 9, 1 << 20))[0]] == ["b", "c"]
+    await SqliteEventStore.append(counting, new_events("d"))
+    assert (await log.append(new_events("e")), log.tail.value) == ([5], 5)
+    assert [event.event_id for event in (await log.read(3, Filter(), 9, 1 << 20))[0]] == ["d", "e"]
+    assert await log.append(new_events("f")) == [6]
+    counting.reads = 0
+    assert [event.event_id for event in (await log.read(5, Filter(), 9, 1 << 20))[0]] == ["f"]
+    assert counting.reads == 0
+
+
 async def test_who_keeps_up_reads_nothing_from_the_database(counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     await counting.append(new_events("old"))
     log = await EventLog.open(counting)
