@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from mediasync.library import FindingKind, VerifyOptions
 from mediasync.v1 import media_ingest_pb2 as pb
 from services.transfer import messages
@@ -39,6 +43,25 @@ async def test_a_file_that_was_moved_is_told_with_where_it_was(keeping: Keeping)
     assert (event.type, event.source) == (pb.EVENT_TYPE_FILE_SYNCED, "forge")
     assert event.sync_id.startswith("verify_")
     assert await moved(keeping) == []
+
+
+async def test_i5_a_move_that_a_verify_which_was_cut_off_had_followed_is_told_once(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping.bench.write("a.txt", b"picture")
+    await keeping.bench.sync()
+    await told(keeping.bench)
+    keeping.path("a.txt").rename(keeping.path("b.txt"))
+
+    def cut_off(name: str) -> None:
+        if name == "transfer.after_follow":
+            raise asyncio.CancelledError
+
+    with monkeypatch.context() as patched, pytest.raises(asyncio.CancelledError):
+        patched.setattr("services.transfer.settling.crash.point", cut_off)
+        await keeping.verify()
+    await keeping.verify()
+    assert [event.file.moved_from.raw for event in await told(keeping.bench)] == [b"a.txt"]
 
 
 async def test_a_file_that_goes_back_and_forth_is_told_each_time(keeping: Keeping) -> None:
