@@ -21,8 +21,8 @@ CHANGES = {
 }
 
 _LARGEST = 2**63 - 1
-# Of the facts, those from `generator` to `negative_prompt`.
-_NOTHING_FOUND = ("", "", "", "", None, None, "", "")
+_Found = tuple[str, str, str, str, int | None, float | None, str, str]
+_NOTHING_FOUND: _Found = ("", "", "", "", None, None, "", "")
 
 
 class Unusable(Exception):  # noqa: N818 named after what it says
@@ -30,7 +30,7 @@ class Unusable(Exception):  # noqa: N818 named after what it says
 
 
 def file_event_from_pb(event: ingest_pb.Event) -> FileEvent:
-    """An event about a file. Raises Unusable."""
+    """An event about a file, which is taken apart. Raises Unusable."""
     change = CHANGES.get(event.type)
     if change is None or not event.event_id:
         raise Unusable("it is no event about a file" if change is None else "it has no event_id")
@@ -110,64 +110,56 @@ def _place(record: ingest_pb.FileRecord) -> bytes:
 
 
 def _facts(record: ingest_pb.FileRecord) -> Facts:
-    if not record.HasField("metadata") and not record.HasField("moved_from"):
-        # Most of what a sync brings: the record as it is, and nothing to look for in it.
-        return Facts(
-            record.size_bytes,
-            sha256_from_pb(record.digest),
-            _nanoseconds(record.modify_time),
-            record.media_type,
-            record.width,
-            record.height,
-            record.incomplete,
-            *_NOTHING_FOUND,
-            record.SerializeToString(),
-            b"",
-        )
-    record, bulk = _split(record)
-    metadata = record.metadata
+    """What is kept of a file. Takes the record apart: what lists leave out goes into `bulk`, and where the file was is an event's news and
+    no property of it."""
+    found, bulk = _NOTHING_FOUND, b""
+    if record.HasField("metadata"):
+        found, bulk = _found(record.metadata), _taken_out(record.metadata)
+    if record.HasField("moved_from"):
+        record.ClearField("moved_from")
     return Facts(
-        size_bytes=record.size_bytes,
-        sha256=sha256_from_pb(record.digest),
-        modify_time_ns=_nanoseconds(record.modify_time),
-        media_type=record.media_type,
-        width=record.width,
-        height=record.height,
-        incomplete=record.incomplete,
-        generator=metadata.generator,
-        model=metadata.model,
-        seed=str(metadata.seed) if metadata.HasField("seed") else "",
-        sampler=metadata.sampler,
-        steps=metadata.steps if metadata.HasField("steps") else None,
-        # A column cannot hold NaN; the record can.
-        cfg_scale=metadata.cfg_scale if metadata.HasField("cfg_scale") and math.isfinite(metadata.cfg_scale) else None,
-        prompt=metadata.prompt,
-        negative_prompt=metadata.negative_prompt,
-        record=record.SerializeToString(),
-        bulk=bulk,
+        record.size_bytes,
+        sha256_from_pb(record.digest),
+        _nanoseconds(record.modify_time),
+        record.media_type,
+        record.width,
+        record.height,
+        record.incomplete,
+        *found,
+        record.SerializeToString(),
+        bulk,
     )
 
 
-def _split(record: ingest_pb.FileRecord) -> tuple[ingest_pb.FileRecord, bytes]:
-    """The record without what lists leave out and without where the file was, which is an event's news and not a file's property; and a
-    record with just what lists leave out, serialised. The argument stays as it is."""
-    metadata = record.metadata
-    bulky = bool(metadata.fields or metadata.prompt_json or metadata.workflow_json)
-    if not bulky and not record.HasField("moved_from"):
-        return record, b""
-    light = ingest_pb.FileRecord()
-    light.CopyFrom(record)
-    light.ClearField("moved_from")
-    if not bulky:
-        return light, b""
+def _found(metadata: ingest_pb.GenerationMetadata) -> _Found:
+    """The facts from `generator` to `negative_prompt`."""
+    cfg_scale = metadata.cfg_scale if metadata.HasField("cfg_scale") else None
+    return (
+        metadata.generator,
+        metadata.model,
+        str(metadata.seed) if metadata.HasField("seed") else "",
+        metadata.sampler,
+        metadata.steps if metadata.HasField("steps") else None,
+        # A column cannot hold NaN; the record can.
+        cfg_scale if cfg_scale is None or math.isfinite(cfg_scale) else None,
+        metadata.prompt,
+        metadata.negative_prompt,
+    )
+
+
+def _taken_out(metadata: ingest_pb.GenerationMetadata) -> bytes:
+    """What lists leave out, as a record of just that, serialised; empty where there is nothing of it."""
+    fields, prompt_json, workflow_json = metadata.fields, metadata.prompt_json, metadata.workflow_json
+    if not (fields or prompt_json or workflow_json):
+        return b""
     bulk = ingest_pb.FileRecord()
-    bulk.metadata.fields.extend(metadata.fields)
-    bulk.metadata.prompt_json = metadata.prompt_json
-    bulk.metadata.workflow_json = metadata.workflow_json
-    light.metadata.ClearField("fields")
-    light.metadata.ClearField("prompt_json")
-    light.metadata.ClearField("workflow_json")
-    return light, bulk.SerializeToString()
+    taken = bulk.metadata
+    taken.fields.extend(fields)
+    taken.prompt_json, taken.workflow_json = prompt_json, workflow_json
+    metadata.ClearField("fields")
+    metadata.ClearField("prompt_json")
+    metadata.ClearField("workflow_json")
+    return bulk.SerializeToString()
 
 
 def _nanoseconds(value: Timestamp) -> int:
