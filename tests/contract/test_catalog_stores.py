@@ -44,7 +44,8 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 def known(*events: pb.Event) -> list[FileEvent]:
-    return [file_event_from_pb(event) for event in events]
+    # Copies: each is taken apart.
+    return [file_event_from_pb(pb.Event.FromString(event.SerializeToString())) for event in events]
 
 
 async def exported(store: CatalogStore) -> list[tuple[ListedFile, bytes]]:

@@ -30,7 +30,7 @@ ROWS = "SELECT sync_id, file_path, file_size, file_hash, metadata->>'prompt', sy
 
 
 async def take(store: PostgresCatalogStore, *events: pb.Event) -> dict[str, str]:
-    return dict(await store.take([file_event_from_pb(event) for event in events]))
+    return dict(await store.take([file_event_from_pb(pb.Event.FromString(event.SerializeToString())) for event in events]))
 
 
 def processed(path: bytes, **told: Any) -> pb.Event:
