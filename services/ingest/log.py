@@ -8,6 +8,7 @@ process, and one process a log: what another one appended would not be seen.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ from services.ingest.filtering import wanted_of
 from services.ingest.store import EventLogStore
 from services.ingest.tail_cache import TailCache
 from services.ingest.watermark import Watermark
+
+_logger = logging.getLogger(__name__)
 
 ADMITTED_CALLS = 4
 """Appends that are looked at together. The others wait, each within its own deadline, so that memory is bounded."""
@@ -116,11 +119,17 @@ class EventLog:
             return
         crash.point("ingest.after_append")
         newest = max(numbers, default=0)
-        if newest > self.tail.value and newest - self.tail.value != len(rows):
-            # An append of before was not known to have been done, and had been: between what is held and these are others.
+        # An append of before that was not known to have been done, and had been, left others between what is held and these.
+        gap = newest > self.tail.value and newest - self.tail.value != len(rows)
+        try:
+            if not gap:
+                self._cache.add(rows)
+        except Exception:
+            # They are in the database: nobody who waits for that may suffer for what holds the newest in memory.
+            _logger.exception("the newest events cannot be held in memory")
+            gap = True
+        if gap:
             self._cache = TailCache(newest)
-        else:
-            self._cache.add(rows)
         at = 0
         for entry in group:
             if not entry.numbers.done():

@@ -306,3 +306,18 @@ async def test_a_file_is_looked_up_and_not_searched_for(tmp_path: Path) -> None:
     await database.read(lambda connection: of_sync(Explained(raw_of(connection)), "s", 0, 1, 9))  # type: ignore[arg-type]
     assert [step for step in steps if step.startswith("SCAN")] == ["SCAN keys"] * 2
     await database.close()
+
+
+async def test_events_that_cannot_be_held_in_memory_are_in_the_log_all_the_same(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(cache: tail_cache.TailCache, rows: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tail_cache.TailCache, "add", broken)
+        assert await ingest.publish(file_events(2)) == [1, 2]
+        assert await ingest.publish(file_events(2, start=2)) == [3, 4]
+    assert "cannot be held in memory" in caplog.text
+    assert await ingest.publish(file_events(1, start=4)) == [5]
+    await ingest.delivered(5)
