@@ -149,7 +149,7 @@ class Supervisor:
 
     def holds_changed(self, *, lost: bool = False) -> None:
         """Somebody began or ceased to hold it; `lost` says that a connection just ended."""
-        if not self._control.held:
+        if self._settings.ephemeral and not self._control.held:
             patience = self._settings.ephemeral_policy
             self._lives_until = time.monotonic() + (patience.lost_seconds if lost else patience.linger_seconds)
         self._wake()

@@ -291,6 +291,23 @@ async def test_stop_over_the_socket_ends_everything_and_then_the_connection(home
             assert await running.process.wait() == 0
 
 
+async def test_one_that_stays_is_idle_when_nobody_holds_it_any_more(home: Home) -> None:
+    def processor_ticks() -> int:
+        fields = Path(f"/proc/{running.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    async with supervisor(home) as running:
+        control = await running.ready()
+        await control.ask({"hold": "client"})
+        assert await control.ask({"op": "release"}) == {"ending": False}
+        before = processor_ticks()
+        # Longer than one that is ephemeral would linger.
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.6):
+                await running.process.wait()
+        assert processor_ticks() - before <= 3
+
+
 async def test_an_ephemeral_one_ends_when_its_last_holder_lets_go(home: Home) -> None:
     async with supervisor(home, "--ephemeral") as running:
         first, second = await running.ready(), await running.ready()
