@@ -23,7 +23,9 @@ from services.transfer.entities import StagedFile
 from services.transfer.flow import WantedFlow
 from services.transfer.pool import ConnectionPool
 from services.transfer.pull import Pull
+from services.transfer.receiving.frames import Open
 from services.transfer.receiving.lanes import Lanes
+from services.transfer.receiving.receiver import Receiver
 from services.transfer.receiving.receivers import Receivers
 from services.transfer.spool import WantedSpool
 from services.transfer.staging import RESUMABLE_BYTES, Staging
@@ -260,16 +262,25 @@ async def test_a_library_whose_disk_is_full_ends_the_pull(bench: ReceivingBench,
     assert str(tiny_disk) in caught.value.message
 
 
-async def test_warm_receivers_are_the_ones_that_are_used(bench: ReceivingBench) -> None:
+async def test_warm_receivers_are_the_ones_that_are_used(bench: ReceivingBench, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(1100):
         bench.write(f"{number}.bin", b"x")
+    started = 0
+    start = Receiver.start
+
+    async def counted(order: Open) -> Receiver:
+        nonlocal started
+        started += 1
+        return await start(order)
+
+    monkeypatch.setattr(Receiver, "start", counted)
     lanes = bench.lanes()
     lanes.warm()
     wanted = await bench.wanted(lanes)
     taken = Taken()
     await bench.pull(lanes, wanted, taken)
     assert len(taken.contents) == 1100
-    assert len(bench.receivers.pids) == 2
+    assert started == bench.options.parallel_transfers, "none beside those that were begun ahead"
 
 
 async def test_receivers_that_wait_for_a_scan_let_go_of_what_they_brought(bench: ReceivingBench) -> None:
