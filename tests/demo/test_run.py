@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,8 @@ def demo(folder: Path, **environ: str) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it has started has its stdout too
         process.communicate()
 
 
@@ -77,7 +78,7 @@ def test_i6_it_shows_a_sync_and_a_watch_in_which_everything_arrives_though_the_e
         while "$ mediasync sync" not in said:
             said += (line := process.stdout.readline())
             assert line, said
-        while not any(library.rglob("*.png")) and process.poll() is None:
+        while not any(library.glob("txt2img-images/*/*.png")) and process.poll() is None:
             os.sched_yield()
         kill_event_log(tmp_path / "demo")
         said += process.communicate(timeout=240)[0]
