@@ -7,14 +7,13 @@ Bytes are not comparable across writers: another program may write the same mess
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from mediasync.convert.event_bytes import EVENTS, varint
 from services.ingest.events import LoggedEvent
 
 _SEQUENCE = b"\x10"
 """Field 2 of `Event`, a varint."""
-_EVENTS = b"\x0a"
-"""Field 1, of a length: `events` of EventsPublishRequest, OnBatchSyncedRequest and EventsSubscribeResponse, `event` of the others."""
 _ACCEPTED = b"\x10\x01"
 """Field 2 of `EventResult`, the verdict ACCEPTED."""
 
@@ -23,29 +22,9 @@ class UnknownFieldsError(ValueError):
     """The message holds what this version does not know, and has to be taken apart by protobuf itself."""
 
 
-def varint(value: int) -> bytes:
-    """A number of protobuf, not negative."""
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def with_sequence(payload: bytes, sequence: int) -> bytes:
     """An event's bytes with its place in the log. They must not hold another one that counts: see `publishing`."""
     return payload + _SEQUENCE + varint(sequence)
-
-
-def batch(payloads: Iterable[bytes]) -> bytes:
-    """A message with these events in field 1."""
-    parts: list[bytes] = []
-    for payload in payloads:
-        parts += (_EVENTS, varint(len(payload)), payload)
-    return b"".join(parts)
 
 
 def split_events(request: bytes) -> list[bytes]:
@@ -91,7 +70,7 @@ def accepted(events: Sequence[LoggedEvent]) -> bytes:
         size = len(name)
         # An id has at most 64 characters, which may be 256 bytes.
         result = b"\x0a" + varint(size) + name + _ACCEPTED
-        parts += (_EVENTS, varint(len(result)), result)
+        parts += (EVENTS, varint(len(result)), result)
     return b"".join(parts)
 
 

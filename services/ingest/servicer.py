@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import grpc.aio
 
+from mediasync.convert import event_bytes
 from mediasync.runtime import paging
 from mediasync.runtime.context import trace_parent
 from mediasync.runtime.interceptors import DEFAULT_DEADLINE_SECONDS
@@ -15,7 +16,6 @@ from mediasync.v1 import events_pb2 as pb
 from mediasync.v1 import types_pb2
 from mediasync.v1.events_pb2_grpc import EventsServicer as EventsBase
 from services.ingest import convert_subscriptions as convert
-from services.ingest import framing
 from services.ingest.convert import request_id_from_pb
 from services.ingest.events import DEFAULT_BATCH_SIZE, MAX_BATCH_SIZE, DeadLetter
 from services.ingest.library_client import LibraryClient
@@ -241,4 +241,4 @@ def _page_bytes(page: Page) -> bytes:
     rest = pb.EventsSubscribeResponse(token=page.token, sequence=page.sequence)
     if page.heartbeat:
         rest.heartbeat.CopyFrom(types_pb2.Heartbeat())
-    return framing.batch(event.payload for event in page.events) + rest.SerializeToString()
+    return event_bytes.batch(event.payload for event in page.events) + rest.SerializeToString()

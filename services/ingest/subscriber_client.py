@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from mediasync.convert import file_path
+from mediasync.convert import event_bytes, file_path
 from mediasync.runtime.channels import TlsKeys, open_channel
 from mediasync.v1 import media_ingest_pb2 as pb
 from mediasync.v1 import types_pb2
@@ -73,7 +73,7 @@ class GrpcSubscriber:
 
     async def send_batch(self, events: Sequence[LoggedEvent]) -> Answers:
         """Offers file events, in log order, in one call. Raises CallFailed."""
-        answer = await self._call("OnBatchSynced", framing.batch([event.payload for event in events]))
+        answer = await self._call("OnBatchSynced", event_bytes.batch([event.payload for event in events]))
         if answer == framing.accepted(events):
             return _ALL_ACCEPTED
         response = _parsed("OnBatchSynced", pb.OnBatchSyncedResponse.FromString, answer)
@@ -84,7 +84,7 @@ class GrpcSubscriber:
         if event.kind not in _CALLS:
             raise CallFailed(Failure.UNIMPLEMENTED, f"there is no call for {EventKind(event.kind).name} alone", status="UNIMPLEMENTED")
         method, parse = _CALLS[event.kind]
-        response = _parsed(method, parse, await self._call(method, framing.batch([event.payload])))
+        response = _parsed(method, parse, await self._call(method, event_bytes.batch([event.payload])))
         return answers_from_pb([event], [response.result] if response.HasField("result") else [])
 
     async def hold(self, files: Sequence[AskedFile]) -> Sequence[bool]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 
 from mediasync.config_file import mentions
+from mediasync.convert import event_bytes
 from mediasync.runtime.channels import rpc_errors
 from mediasync.runtime.service import Service, run_service
 from mediasync.sources.factory import open_source
@@ -14,7 +15,7 @@ from mediasync.v1 import events_pb2, transfer_pb2_grpc
 from services.transfer.bandwidth import Limits
 from services.transfer.keeping import LibraryKeeper
 from services.transfer.notices import Notice
-from services.transfer.outbox import OutboxPublisher, publish_request
+from services.transfer.outbox import OutboxPublisher
 from services.transfer.pipeline.worker import PipelineWorker
 from services.transfer.processing import Processor
 from services.transfer.queue_store import QueueStore
@@ -53,7 +54,7 @@ async def wire(service: Service) -> None:
 
     async def publish(serialised: Sequence[bytes]) -> None:
         with rpc_errors("the ingest service"):
-            await call(publish_request(serialised), timeout=_PUBLISH_SECONDS)
+            await call(event_bytes.batch(serialised), timeout=_PUBLISH_SECONDS)
 
     settled = Notice()
     processor = Processor(

@@ -24,26 +24,6 @@ _logger = logging.getLogger(__name__)
 
 Publish = Callable[[Sequence[bytes]], Awaitable[None]]
 
-_EVENTS_TAG = b"\x0a"  # field 1 of EventsPublishRequest, length-delimited
-
-
-def publish_request(events: Sequence[bytes]) -> bytes:
-    """An EventsPublishRequest of events that are serialised already: they would be taken apart for nothing."""
-    parts: list[bytes] = []
-    for event in events:
-        parts += (_EVENTS_TAG, _varint(len(event)), event)
-    return b"".join(parts)
-
-
-def _varint(number: int) -> bytes:
-    """How protobuf writes a length."""
-    result = bytearray()
-    while number > 127:
-        result.append(number & 127 | 128)
-        number >>= 7
-    result.append(number)
-    return bytes(result)
-
 
 class OutboxPublisher:
     """Sends what is in the outbox, in order. `publish` gets serialised events and returns once they are durable in the log."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mediasync.convert import event_bytes
 from mediasync.errors import MediasyncError, Reason
 from services.ingest import framing, postgres_store
 from services.ingest.events import (
@@ -50,7 +51,7 @@ def key(name: str) -> bytes:
 
 def event(name: str, file: str | bytes = "", *, kind: EventKind = EventKind.FILE_SYNCED, sync: str = "s1", size: int = 10) -> NewEvent:
     file_key = file if isinstance(file, bytes) else key(file) if file else b""
-    return NewEvent(name, kind, file_key, sync, b"\x32" + framing.varint(size) + b"x" * size, "00-trace")
+    return NewEvent(name, kind, file_key, sync, b"\x32" + event_bytes.varint(size) + b"x" * size, "00-trace")
 
 
 def ids(events: list[LoggedEvent]) -> list[str]:

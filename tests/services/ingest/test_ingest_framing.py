@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mediasync.convert import file_path
+from mediasync.convert import event_bytes, file_path
 from mediasync.errors import MediasyncError, Reason
 from mediasync.v1 import events_pb2
 from mediasync.v1 import media_ingest_pb2 as pb
@@ -42,7 +42,7 @@ def test_what_is_cut_and_joined_is_what_protobuf_reads(numbered: list[tuple[pb.E
     logs = [logged(event, number) for event, number in numbered]
     assert [framing.sequence_of(log.payload) for log in logs] == [number for _, number in numbered]
     assert [framing.sequence_of(payload) for payload in payloads] == [0] * len(payloads)
-    read = pb.OnBatchSyncedRequest.FromString(framing.batch(log.payload for log in logs)).events
+    read = pb.OnBatchSyncedRequest.FromString(event_bytes.batch(log.payload for log in logs)).events
     for event, number in numbered:
         event.sequence = number
     assert list(read) == events
@@ -56,7 +56,7 @@ def published(*events: pb.Event, extra: bytes = b"") -> bytes:
 
 def test_the_bytes_of_an_event_are_kept_as_they_came_also_fields_of_a_later_version() -> None:
     payload = file_event(b"a.png").SerializeToString() + b"\xa2\x06\x03new"  # field 100
-    (event,) = events_from_request(b"\x0a" + framing.varint(len(payload)) + payload, "")
+    (event,) = events_from_request(b"\x0a" + event_bytes.varint(len(payload)) + payload, "")
     assert (event.payload, event.kind, len(event.file_key)) == (payload, EventKind.FILE_SYNCED, 16)
 
 
