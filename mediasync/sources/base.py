@@ -33,13 +33,16 @@ from mediasync.sources.selection import EVERYTHING, Selection
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A regular file as a scan saw it. Times are nanoseconds of the far side's clock."""
+    """A regular file as a scan saw it. Times are nanoseconds of the far side's clock. When it was born and last read are None unless the
+    scan was asked for ages, and where the far side does not know them."""
 
     path: bytes
     size_bytes: int
     mtime_ns: int
     ctime_ns: int
     inode: int
+    birth_ns: int | None = None
+    accessed_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class ScanRequest:
     and nothing in it looked at; any other is reported in full, and what is not known below it too. A directory that is gone is
     reported as `DirectoryGone`. Files that were changed in place are not found by it, and it counts only what it looked at.
 
-    `selection` says what is a result. With `explain` each file that is none is reported as a `FileFiltered`.
+    `selection` says what is a result. With `explain` each file that is none is reported as a `FileFiltered`. With `ages` files are
+    reported with their times of birth and access, as far as the far side knows them.
     """
 
     folder: bytes = b""
@@ -63,6 +67,7 @@ class ScanRequest:
     quick: bool = False
     selection: Selection = EVERYTHING
     explain: bool = False
+    ages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +234,22 @@ class FileHashed:
 
 @dataclass(frozen=True, slots=True)
 class DoomedFile:
-    """A file to delete at the source, if it is still exactly this one (invariant I3)."""
+    """A file to delete at the source, if it is still exactly this one (invariant I3).
+
+    With `joined` it goes together with the one before it, or neither goes: those that follow each other so in one batch are a group, such
+    as a picture and its `.txt`. The first of a batch begins a group whatever it says. A group has at most `MOST_JOINED` files.
+    """
 
     path: bytes
     size_bytes: int
     mtime_ns: int
     inode: int
     sha256: bytes
+    joined: bool = False
+
+
+MOST_JOINED = 64
+"""The most files of one group: at the far side all of them are open at the same time."""
 
 
 class DeleteStatus(enum.Enum):
@@ -249,6 +263,8 @@ class DeleteStatus(enum.Enum):
     """It was gone already."""
     REFUSED = "refused"
     """It cannot be read or deleted; `message` says why."""
+    KEPT = "kept"
+    """It was as it should be; another file of its group was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +355,22 @@ class Connection(Protocol):
 
     def delete_unchanged(self, files: AsyncIterator[Sequence[DoomedFile]]) -> AsyncIterator[FileDeleted]:
         """Deletes files that are still exactly what is said of them, in order, one outcome each: each is opened without following links,
-        compared, hashed, compared again and unlinked inside one command. Raises ENGINE_CANNOT where that cannot be had."""
+        compared, hashed, compared again and unlinked inside one command. Of a group all are compared and hashed before the first one is
+        unlinked; if one is not what it should be, the others are KEPT. Where unlinking one fails after others of its group went, those are
+        DELETED and it is REFUSED. Raises ENGINE_CANNOT where that cannot be had."""
+
+    def move_aside(self, files: AsyncIterator[Sequence[DoomedFile]], into: bytes) -> AsyncIterator[FileDeleted]:
+        """Like `delete_unchanged`, but a file is renamed to its path below the folder `into` (a path below the root), never replacing
+        anything, and is not hashed if its `sha256` is empty. Folders are made as they are needed, for their owner alone; the file
+        must be on the same file system, else it is REFUSED. DELETED says that it went. Raises ENGINE_CANNOT where that cannot be had."""
+
+    async def empty_aside(self, folder: bytes, before: str) -> int:
+        """Removes each folder in `folder` that is called like a day (YYYY-MM-DD) before `before`, with all that is in it and without
+        following links; returns how many files went. 0 if there is no such folder. Raises ENGINE_CANNOT where that cannot be had."""
+
+    async def remove_empty_folders(self, folders: Sequence[bytes]) -> list[bytes]:
+        """Removes those of `folders` that are empty, in the order given, without following links; never the root. Returns those that
+        went. Raises ENGINE_CANNOT where that cannot be had."""
 
     async def surroundings(self) -> Surroundings:
         """Free space, and the programs that are there."""

@@ -155,7 +155,7 @@ class ManifestStore:
         condition, values = "origin = ? AND directory = ? AND name > ?", [origin.key, directory, after or b""]
         if upto is not None:
             condition, values = condition + " AND name <= ?", [*values, upto]
-        names, sizes, mtimes, lags, _ = files.columns
+        names, sizes, mtimes, lags = files.columns[:4]
 
         def work(connection: sa.Connection) -> bool:
             execute = _raw(connection).execute

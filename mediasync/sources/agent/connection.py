@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Self
 
+from mediasync.errors import MediasyncError, Reason
 from mediasync.paths import check_relative, display
 from mediasync.sources.agent import requests, scanned, wire
 from mediasync.sources.agent.calls import BatchCall, Item, Outcome, RecordsCall
@@ -27,6 +28,7 @@ from mediasync.sources.base import (
     WantedFile,
 )
 from mediasync.sources.channel import Launcher
+from mediasync.sources.refusals import Refused
 from mediasync.sources.selection import EVERYTHING, Selection
 
 
@@ -156,6 +158,18 @@ class AgentConnection:
         async for outcome in self._run(DeleteCall(self._session, self._folders.all()), files, self._selection):
             yield outcome
 
+    def move_aside(self, files: AsyncIterator[Sequence[DoomedFile]], into: bytes) -> AsyncIterator[FileDeleted]:
+        """ENGINE_CANNOT."""
+        return Refused(_cannot("move files aside"))
+
+    async def empty_aside(self, folder: bytes, before: str) -> int:
+        """ENGINE_CANNOT."""
+        raise _cannot("empty a folder of what was moved aside")
+
+    async def remove_empty_folders(self, folders: Sequence[bytes]) -> list[bytes]:
+        """ENGINE_CANNOT."""
+        raise _cannot("remove folders")
+
     async def surroundings(self) -> Surroundings:
         """Free space, and the programs that are there."""
         return wire.free(await self._ask(requests.surroundings(), wire.Answer.FREE))
@@ -213,3 +227,7 @@ class AgentConnection:
 def _check_below(folder: bytes, path: bytes) -> None:
     if folder and path != folder and not path.startswith(folder + b"/"):
         raise broken(f"something outside of the folder that was asked for: {display(path[:200])}")
+
+
+def _cannot(what: str) -> MediasyncError:
+    return MediasyncError(Reason.ENGINE_CANNOT, f"the agent cannot {what}", "Use another engine.")

@@ -23,13 +23,15 @@ from mediasync.sources.packed import Columns, PackedFiles
 
 _SCANNED = struct.Struct(f">qQQ{len(FilterReason)}Q")  # the last ones by reason, in their order
 _REASONS = {reason.value: reason for reason in FilterReason}
-_COMPLETE, _HAS_NAMES, _MORE, _YOUNG = 1, 2, 4, 8
+_COMPLETE, _HAS_NAMES, _MORE, _YOUNG, _AGED = 1, 2, 4, 8, 16
+_AGED_COLUMNS = len(Columns._fields)
+_COLUMNS = _AGED_COLUMNS - 2
 
 
-def _files(fields: Fields, prefix: bytes, room: int) -> Sequence[FileEntry]:
+def _files(fields: Fields, prefix: bytes, room: int, *, aged: bool) -> Sequence[FileEntry]:
     """The files of a DIRECTORY frame. A million pass here in a full scan, so they stay as they are until somebody looks at one."""
     count = fields.number(U32)
-    columns = Columns(*(fields.take(fields.number(U32)) for _ in Columns._fields))
+    columns = Columns(*(fields.take(fields.number(U32)) for _ in range(_AGED_COLUMNS if aged else _COLUMNS)))
     if not count:
         if any(columns):
             raise broken("columns of no files")
@@ -49,7 +51,7 @@ def _directory(payload: bytes) -> DirectoryScanned:
     inode = fields.number(U64)
     if inode >= LARGEST:
         raise broken(f"an inode {inode}")
-    files = _files(fields, prefix, room)
+    files = _files(fields, prefix, room, aged=bool(flags & _AGED))
     found = [check_name(name, room) for name in fields.texts()]
     if any(a >= b for a, b in itertools.pairwise(found)):
         raise broken("names out of order")

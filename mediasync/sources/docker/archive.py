@@ -11,7 +11,7 @@ import posixpath
 import stat
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import FilterReason, FollowSymlinks
@@ -38,6 +38,7 @@ from mediasync.sources.docker.containers import Container
 from mediasync.sources.docker.engine import Engine
 from mediasync.sources.docker.tar import BrokenArchiveError, Member, TarStream
 from mediasync.sources.listing import Listed, Tally
+from mediasync.sources.refusals import Refused
 from mediasync.sources.selection import EVERYTHING, Selection
 from mediasync.sources.sftp.sightings import Sightings
 
@@ -206,11 +207,23 @@ class ArchiveConnection:
 
     def watch(self, request: ScanRequest) -> AsyncIterator[frozenset[bytes]]:
         """Cannot be had."""
-        return _Refused(self._cannot("watch"))
+        return Refused(self._cannot("watch"))
 
     def delete_unchanged(self, files: AsyncIterator[Sequence[DoomedFile]]) -> AsyncIterator[FileDeleted]:
         """Cannot be had."""
-        return _Refused(self._cannot("delete"))
+        return Refused(self._cannot("delete"))
+
+    def move_aside(self, files: AsyncIterator[Sequence[DoomedFile]], into: bytes) -> AsyncIterator[FileDeleted]:
+        """Cannot be had."""
+        return Refused(self._cannot("move files"))
+
+    async def empty_aside(self, folder: bytes, before: str) -> int:
+        """Cannot be had."""
+        raise self._cannot("delete")
+
+    async def remove_empty_folders(self, folders: Sequence[bytes]) -> list[bytes]:
+        """Cannot be had."""
+        raise self._cannot("delete")
 
     async def read(
         self,
@@ -281,19 +294,6 @@ class ArchiveConnection:
             self._busy = False
             if leaving and not done:
                 await self.close()
-
-
-class _Refused(Generic[T]):
-    """Answers to something that cannot be done."""
-
-    def __init__(self, error: MediasyncError) -> None:
-        self._error = error
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        raise self._error
 
 
 def _is_in(path: bytes, folder: bytes) -> bool:

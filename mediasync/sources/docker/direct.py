@@ -131,6 +131,12 @@ def _below(top: int, paths: Sequence[bytes]) -> _Found:
     raise NotDirectError("the container has no such folder")
 
 
+async def _refused(files: AsyncIterator[Sequence[DoomedFile]]) -> AsyncIterator[FileDeleted]:
+    async for batch in files:
+        for doomed in batch:
+            yield FileDeleted(doomed, DeleteStatus.REFUSED, "it is mounted read-only into the container")
+
+
 class DirectConnection:
     """A container's folder, held open here. Implements `mediasync.sources.base.Connection`."""
 
@@ -239,14 +245,32 @@ class DirectConnection:
     async def delete_unchanged(self, files: AsyncIterator[Sequence[DoomedFile]]) -> AsyncIterator[FileDeleted]:
         """Deletes files; see `Connection.delete_unchanged`. What the container may not write to is not written to around it."""
         if not self._writable:
-            async for batch in files:
-                for doomed in batch:
-                    yield FileDeleted(doomed, DeleteStatus.REFUSED, "it is mounted read-only into the container")
+            async for refused in _refused(files):
+                yield refused
             return
         way = await self._way()
         async with left(way.delete_unchanged(files)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
+
+    async def move_aside(self, files: AsyncIterator[Sequence[DoomedFile]], into: bytes) -> AsyncIterator[FileDeleted]:
+        """Moves files aside; see `Connection.move_aside`."""
+        if not self._writable:
+            async for refused in _refused(files):
+                yield refused
+            return
+        way = await self._way()
+        async with left(way.move_aside(files, into)) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
+
+    async def empty_aside(self, folder: bytes, before: str) -> int:
+        """Deletes what was moved aside; see `Connection.empty_aside`."""
+        return await (await self._way()).empty_aside(folder, before) if self._writable else 0
+
+    async def remove_empty_folders(self, folders: Sequence[bytes]) -> list[bytes]:
+        """Removes folders that are empty; see `Connection.remove_empty_folders`."""
+        return await (await self._way()).remove_empty_folders(folders) if self._writable else []
 
     async def surroundings(self) -> Surroundings:
         """Free space. The programs in the container are of no interest to it."""

@@ -168,6 +168,23 @@ class FolderConnection:
                 async for outcome in outcomes:
                     yield outcome
 
+    async def move_aside(self, files: AsyncIterator[Sequence[DoomedFile]], into: bytes) -> AsyncIterator[FileDeleted]:
+        """Moves files into a folder of their own; see `Connection.move_aside`."""
+        with self._use() as agent:
+            async with left(agent.move_aside(files, into)) as outcomes:
+                async for outcome in outcomes:
+                    yield outcome
+
+    async def empty_aside(self, folder: bytes, before: str) -> int:
+        """Deletes what was moved aside; see `Connection.empty_aside`."""
+        with self._use() as agent:
+            return await agent.empty_aside(folder, before)
+
+    async def remove_empty_folders(self, folders: Sequence[bytes]) -> list[bytes]:
+        """Removes folders that are empty; see `Connection.remove_empty_folders`."""
+        with self._use() as agent:
+            return await agent.remove_empty_folders(folders)
+
     async def surroundings(self) -> Surroundings:
         """Free space, and the programs that are there."""
         with self._use() as agent:

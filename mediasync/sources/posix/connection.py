@@ -36,6 +36,7 @@ from mediasync.sources.posix.pipeline import Far
 from mediasync.sources.posix.reading import Reading
 from mediasync.sources.posix.scanning import Scan
 from mediasync.sources.posix.stream import Stream
+from mediasync.sources.refusals import Refused
 from mediasync.sources.roots import SHOWN_NAMES, RootProblem, root_error
 from mediasync.sources.selection import EVERYTHING, Selection
 
@@ -178,6 +179,18 @@ class PosixConnection:
         async with self._call(), contextlib.aclosing(Deleting(self._far(), self._window_bytes).run(files)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
+
+    def move_aside(self, files: AsyncIterator[Sequence[DoomedFile]], into: bytes) -> AsyncIterator[FileDeleted]:
+        """ENGINE_CANNOT: there is no tool that renames without replacing everywhere."""
+        return Refused(_cannot("move files aside", "Install python3 at the far side for it."))
+
+    async def empty_aside(self, folder: bytes, before: str) -> int:
+        """ENGINE_CANNOT, as `move_aside`."""
+        raise _cannot("empty a folder of what was moved aside", "Install python3 at the far side for it.")
+
+    async def remove_empty_folders(self, folders: Sequence[bytes]) -> list[bytes]:
+        """ENGINE_CANNOT."""
+        raise _cannot("remove folders", "Install python3 at the far side for it.")
 
     async def surroundings(self) -> Surroundings:
         """Free space by `df`, and the programs that are there."""

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, Self
+from typing import Self
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import FilterReason, FollowSymlinks
@@ -32,6 +32,7 @@ from mediasync.sources.base import (
     WantedFile,
 )
 from mediasync.sources.listing import Listed, Tally
+from mediasync.sources.refusals import Refused
 from mediasync.sources.rsync.listing import LIST, Trouble, parse
 from mediasync.sources.rsync.program import Far, Run, program
 from mediasync.sources.rsync.receiving import Batch, Places, Sightings, folders_above
@@ -237,7 +238,7 @@ class RsyncConnection:
 
     def watch(self, request: ScanRequest) -> AsyncIterator[frozenset[bytes]]:
         """ENGINE_CANNOT."""
-        return _Refusal("watch a folder")
+        return Refused(_cannot("watch a folder"))
 
     async def read(
         self,
@@ -268,11 +269,23 @@ class RsyncConnection:
 
     def hash_files(self, batches: AsyncIterator[Sequence[WantedFile]], *, selection: Selection = EVERYTHING) -> AsyncIterator[FileHashed]:
         """ENGINE_CANNOT."""
-        return _Refusal("hash files at the source")
+        return Refused(_cannot("hash files at the source"))
 
     def delete_unchanged(self, files: AsyncIterator[Sequence[DoomedFile]]) -> AsyncIterator[FileDeleted]:
         """ENGINE_CANNOT."""
-        return _Refusal("delete files at the source safely")
+        return Refused(_cannot("delete files at the source safely"))
+
+    def move_aside(self, files: AsyncIterator[Sequence[DoomedFile]], into: bytes) -> AsyncIterator[FileDeleted]:
+        """ENGINE_CANNOT."""
+        return Refused(_cannot("move files aside"))
+
+    async def empty_aside(self, folder: bytes, before: str) -> int:
+        """ENGINE_CANNOT."""
+        raise _cannot("empty a folder of what was moved aside")
+
+    async def remove_empty_folders(self, folders: Sequence[bytes]) -> list[bytes]:
+        """ENGINE_CANNOT."""
+        raise _cannot("remove folders")
 
     async def surroundings(self) -> Surroundings:
         """rsync tells nothing of them."""
@@ -282,16 +295,6 @@ class RsyncConnection:
         """Ends the connection."""
         self._failure = self._failure or MediasyncError(Reason.CONNECTION_LOST, f"the connection to {self._far.place} is closed")
         await self._line.let_go()
-
-
-class _Refusal(AsyncIterator[Any]):
-    """The answers of a call that always fails: an error at the first."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    async def __anext__(self) -> Any:
-        raise _cannot(self._what)
 
 
 def _cannot(what: str) -> MediasyncError:

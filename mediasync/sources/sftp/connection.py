@@ -31,6 +31,7 @@ from mediasync.sources.base import (
     Surroundings,
     WantedFile,
 )
+from mediasync.sources.refusals import Refused
 from mediasync.sources.roots import SHOWN_NAMES, RootProblem, root_error
 from mediasync.sources.selection import EVERYTHING, Selection
 from mediasync.sources.sftp.client import Sftp, is_gone, says
@@ -130,15 +131,9 @@ class SftpConnection:
             async for record in found:
                 yield record
 
-    async def watch(self, request: ScanRequest) -> AsyncIterator[frozenset[bytes]]:
+    def watch(self, request: ScanRequest) -> AsyncIterator[frozenset[bytes]]:
         """ENGINE_CANNOT: the protocol has no means. Quick scans are the way."""
-        for _ in ():
-            yield frozenset()
-        raise MediasyncError(
-            Reason.ENGINE_CANNOT,
-            "the engine sftp cannot watch a folder",
-            "Quick scans find what is new here; a watch takes a shell with python3.",
-        )
+        return Refused(_cannot("watch a folder", "Quick scans find what is new here; a watch takes a shell with python3."))
 
     async def read(
         self,
@@ -170,6 +165,18 @@ class SftpConnection:
         async with self._call(), contextlib.aclosing(hashing.deletions(files)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
+
+    def move_aside(self, files: AsyncIterator[Sequence[DoomedFile]], into: bytes) -> AsyncIterator[FileDeleted]:
+        """ENGINE_CANNOT: what a rename does with a file that is there already differs from server to server."""
+        return Refused(_cannot("move files aside", "It takes a shell with python3."))
+
+    async def empty_aside(self, folder: bytes, before: str) -> int:
+        """ENGINE_CANNOT, as `move_aside`."""
+        raise _cannot("empty a folder of what was moved aside", "It takes a shell with python3.")
+
+    async def remove_empty_folders(self, folders: Sequence[bytes]) -> list[bytes]:
+        """ENGINE_CANNOT."""
+        raise _cannot("remove folders", "It takes a shell with python3.")
 
     async def surroundings(self) -> Surroundings:
         """Free space, where the server tells it."""
@@ -229,3 +236,7 @@ async def _problem(sftp: Sftp, root: bytes) -> RootProblem | None:
             names = sorted([name async for name, _ in sftp.list(parent)])
             return RootProblem(root, message, parent, tuple(names[:SHOWN_NAMES]), len(names))
     return RootProblem(root, message, parent)
+
+
+def _cannot(what: str, remedy: str) -> MediasyncError:
+    return MediasyncError(Reason.ENGINE_CANNOT, f"the engine sftp cannot {what}", remedy)
