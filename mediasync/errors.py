@@ -66,6 +66,14 @@ class Reason(enum.StrEnum):
     FILE_VERIFY_FAILED = "FILE_VERIFY_FAILED"
     FILE_INVALID = "FILE_INVALID"
     FOLDER_UNREADABLE = "FOLDER_UNREADABLE"
+    # A clean-up is refused as a whole.
+    CLEANUP_BUSY = "CLEANUP_BUSY"
+    CLEANUP_NOTHING_SYNCED = "CLEANUP_NOTHING_SYNCED"
+    CLEANUP_SOURCE_DIFFERENT = "CLEANUP_SOURCE_DIFFERENT"
+    CLEANUP_LIBRARY_AMBIGUOUS = "CLEANUP_LIBRARY_AMBIGUOUS"
+    CLEANUP_IS_LIBRARY = "CLEANUP_IS_LIBRARY"
+    CLEANUP_UNVERIFIED = "CLEANUP_UNVERIFIED"
+    CLEANUP_PLAN_EXPIRED = "CLEANUP_PLAN_EXPIRED"
     # A subscriber does not have what it was to have.
     SUBSCRIBER_REJECTED = "SUBSCRIBER_REJECTED"
     # Wrong use or configuration.
@@ -78,6 +86,8 @@ class Reason(enum.StrEnum):
     JOB_ENDED = "JOB_ENDED"
     JOB_NOT_ENDED = "JOB_NOT_ENDED"
     NOTHING_FAILED = "NOTHING_FAILED"
+    CLEANUP_NOT_FOUND = "CLEANUP_NOT_FOUND"
+    SCHEDULE_NOT_FOUND = "SCHEDULE_NOT_FOUND"
     FILE_NOT_FOUND = "FILE_NOT_FOUND"
     SOURCE_NOT_FOUND = "SOURCE_NOT_FOUND"
     SOURCE_EXISTS = "SOURCE_EXISTS"
@@ -169,6 +179,15 @@ CATALOG: Mapping[Reason, CatalogEntry] = {
     Reason.FILE_VERIFY_FAILED: CatalogEntry("UNAVAILABLE", _FILE, "Check the library's disk, then run the same command again."),
     Reason.FILE_INVALID: CatalogEntry("FAILED_PRECONDITION", _FILE),
     Reason.FOLDER_UNREADABLE: CatalogEntry("FAILED_PRECONDITION", _FILE, "Make it readable for the login user at the source."),
+    Reason.CLEANUP_BUSY: CatalogEntry("UNAVAILABLE", _SERVICES, "Wait for the other clean-up of the same source, or cancel it."),
+    Reason.CLEANUP_NOTHING_SYNCED: CatalogEntry("FAILED_PRECONDITION", _USAGE, "Sync the source first: `mediasync sync`."),
+    Reason.CLEANUP_SOURCE_DIFFERENT: CatalogEntry(
+        "FAILED_PRECONDITION", _USAGE, "See what is there with `mediasync sources test`; sync it first if it is the right one."
+    ),
+    Reason.CLEANUP_LIBRARY_AMBIGUOUS: CatalogEntry("FAILED_PRECONDITION", _USAGE, "Say which with --library DIR."),
+    Reason.CLEANUP_IS_LIBRARY: CatalogEntry("FAILED_PRECONDITION", _USAGE),
+    Reason.CLEANUP_UNVERIFIED: CatalogEntry("FAILED_PRECONDITION", _USAGE),
+    Reason.CLEANUP_PLAN_EXPIRED: CatalogEntry("NOT_FOUND", _USAGE, "Make a new plan: run the same command again."),
     Reason.SUBSCRIBER_REJECTED: CatalogEntry(
         "FAILED_PRECONDITION", _FILE, "`mediasync events dead-letters list` says what it rejected, and why."
     ),
@@ -181,6 +200,8 @@ CATALOG: Mapping[Reason, CatalogEntry] = {
     Reason.JOB_ENDED: CatalogEntry("FAILED_PRECONDITION", _USAGE, "`mediasync jobs retry JOB` starts a new one for what it did not bring."),
     Reason.JOB_NOT_ENDED: CatalogEntry("FAILED_PRECONDITION", _USAGE, "Wait for its end, or cancel it first."),
     Reason.NOTHING_FAILED: CatalogEntry("FAILED_PRECONDITION", _USAGE, "`mediasync sync` brings what is new since."),
+    Reason.CLEANUP_NOT_FOUND: CatalogEntry("NOT_FOUND", _USAGE, "`mediasync clean history` shows what was cleaned up."),
+    Reason.SCHEDULE_NOT_FOUND: CatalogEntry("NOT_FOUND", _USAGE, "`mediasync schedules list` shows the schedules there are."),
     Reason.FILE_NOT_FOUND: CatalogEntry("NOT_FOUND", _USAGE, "`mediasync files list` shows the files there are."),
     Reason.SOURCE_NOT_FOUND: CatalogEntry("NOT_FOUND", _USAGE, "`mediasync sources list` shows the sources there are."),
     Reason.SOURCE_EXISTS: CatalogEntry("ALREADY_EXISTS", _USAGE, "Choose another name, or remove that one first."),

@@ -11,14 +11,13 @@ from mediasync.convert.jobs import (
     job_state_from_pb,
     job_state_to_pb,
     job_to_pb,
-    problem_from_pb,
-    problem_to_pb,
     spec_from_pb,
     spec_to_pb,
     summary_from_pb,
     summary_to_pb,
 )
 from mediasync.convert.options import options_from_pb, options_to_pb
+from mediasync.convert.problems import problem_from_pb, problem_to_pb
 from mediasync.convert.progress import (
     folder_from_pb,
     folder_to_pb,

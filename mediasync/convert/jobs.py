@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from mediasync import model
 from mediasync.convert.basic import duration, file_path, timestamp, to_seconds, to_unix
+from mediasync.convert.cleaning import cleanup_summary_from_pb, cleanup_summary_to_pb, policy_from_pb, policy_to_pb
 from mediasync.convert.options import options_from_pb, options_to_pb
+from mediasync.convert.problems import problem_from_pb, problem_to_pb
 from mediasync.convert.sources import source_from_pb, source_to_pb
-from mediasync.errors import reason_of
 from mediasync.v1 import types_pb2 as pb
 
 _JOB_STATES = {
@@ -18,6 +19,8 @@ _JOB_STATES = {
     model.JobState.CANCELLED: pb.JOB_STATE_CANCELLED,
     model.JobState.PAUSED: pb.JOB_STATE_PAUSED,
 }
+_KINDS = {model.JobKind.SYNC: pb.JOB_KIND_SYNC, model.JobKind.CLEANUP: pb.JOB_KIND_CLEANUP}
+_KINDS_BACK = {value: key for key, value in _KINDS.items()}
 _JOB_STATES_BACK = {value: key for key, value in _JOB_STATES.items()}
 
 _FILTER_REASONS = {
@@ -45,6 +48,7 @@ def spec_to_pb(spec: model.SyncSpec) -> pb.SyncSpec:
         dest_path=spec.dest_path,
         folders=[file_path(folder) for folder in spec.folders],
         options=options_to_pb(spec.options),
+        cleanup=policy_to_pb(spec.cleanup) if spec.cleanup else None,
     )
 
 
@@ -55,21 +59,8 @@ def spec_from_pb(message: pb.SyncSpec) -> model.SyncSpec:
         dest_path=message.dest_path,
         folders=tuple(folder.raw for folder in message.folders),
         options=options_from_pb(message.options),
+        cleanup=policy_from_pb(message.cleanup) if message.HasField("cleanup") else None,
     )
-
-
-def problem_to_pb(problem: model.Problem) -> pb.Problem:
-    """A problem."""
-    message = pb.Problem(reason=problem.reason.value, message=problem.message, remedy=problem.remedy)
-    if problem.path is not None:
-        message.path.CopyFrom(file_path(problem.path))
-    return message
-
-
-def problem_from_pb(message: pb.Problem) -> model.Problem:
-    """A problem."""
-    path = message.path.raw if message.HasField("path") else None
-    return model.Problem(reason_of(message.reason), message.message, message.remedy, path)
 
 
 def summary_to_pb(summary: model.SyncSummary) -> pb.SyncSummary:
@@ -89,6 +80,7 @@ def summary_to_pb(summary: model.SyncSummary) -> pb.SyncSummary:
         problems=[problem_to_pb(problem) for problem in summary.problems],
         problems_total=summary.problems_total,
         duration=duration(summary.duration_seconds),
+        cleanup=cleanup_summary_to_pb(summary.cleanup) if summary.cleanup else None,
     )
 
 
@@ -110,6 +102,7 @@ def summary_from_pb(message: pb.SyncSummary) -> model.SyncSummary:
         message.files_culled,
         # A reason that this version does not know stays in the sum alone.
         {_FILTER_REASONS_BACK[item.reason]: item.files for item in message.filtered if item.reason in _FILTER_REASONS_BACK},
+        cleanup_summary_from_pb(message.cleanup) if message.HasField("cleanup") else None,
     )
 
 
@@ -135,6 +128,7 @@ def job_to_pb(job: model.Job) -> pb.Job:
         retry_of=job.retry_of,
         limit_mbps=job.limit_mbps,
         activities=[activity_to_pb(activity) for activity in job.activities],
+        kind=_KINDS[job.kind],
     )
     if job.start_time:
         message.start_time.CopyFrom(timestamp(job.start_time))
@@ -160,6 +154,7 @@ def job_from_pb(message: pb.Job) -> model.Job:
         retry_of=message.retry_of,
         limit_mbps=message.limit_mbps if message.HasField("limit_mbps") else None,
         activities=tuple(activity_from_pb(activity) for activity in message.activities),
+        kind=_KINDS_BACK.get(message.kind, model.JobKind.SYNC),
     )
 
 

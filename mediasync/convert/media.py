@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mediasync import model
 from mediasync.convert.basic import to_unix
-from mediasync.convert.jobs import problem_from_pb
+from mediasync.convert.problems import problem_from_pb
 from mediasync.v1 import catalog_pb2, media_ingest_pb2
 
 

@@ -5,16 +5,30 @@ Protobuf messages stop at the servicers and the client; `mediasync.convert` turn
 
 from __future__ import annotations
 
+from mediasync.model.cleaning import (
+    MAX_NOTES,
+    AgeBasis,
+    CleanupPlan,
+    CleanupPolicy,
+    CleanupRun,
+    CleanupSummary,
+    Deletion,
+    DeletionOutcome,
+    FileExplanation,
+    Kept,
+    KeptReason,
+    PlannedFile,
+    PlannedFolder,
+)
 from mediasync.model.filtering import FilterReason
 from mediasync.model.jobs import (
-    MAX_PROBLEMS,
     Job,
     JobActivity,
+    JobKind,
     JobState,
     PreviewDecision,
     PreviewedFile,
     PreviewSummary,
-    Problem,
     SyncSummary,
 )
 from mediasync.model.media import CatalogFile, GenerationMetadata
@@ -29,6 +43,7 @@ from mediasync.model.options import (
     SyncOptions,
     SyncSpec,
 )
+from mediasync.model.problems import MAX_PROBLEMS, Problem
 from mediasync.model.progress import (
     FolderProgress,
     JobProgress,
@@ -52,14 +67,23 @@ from mediasync.model.sources import (
 )
 
 __all__ = [
+    "MAX_NOTES",
     "MAX_PARALLEL_TRANSFERS",
     "MAX_PROBLEMS",
     "REWRITTEN_PATTERNS",
+    "AgeBasis",
     "CatalogFile",
+    "CleanupPlan",
+    "CleanupPolicy",
+    "CleanupRun",
+    "CleanupSummary",
+    "Deletion",
+    "DeletionOutcome",
     "DockerConnection",
     "Duplicates",
     "Durability",
     "Engine",
+    "FileExplanation",
     "FilterReason",
     "FolderProgress",
     "FollowSymlinks",
@@ -68,11 +92,16 @@ __all__ = [
     "HostKeyTrust",
     "Job",
     "JobActivity",
+    "JobKind",
     "JobProgress",
     "JobProgressReport",
     "JobState",
+    "Kept",
+    "KeptReason",
     "LocalConnection",
     "NamedSource",
+    "PlannedFile",
+    "PlannedFolder",
     "PreviewDecision",
     "PreviewSummary",
     "PreviewedFile",

@@ -7,36 +7,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
-from mediasync.errors import MediasyncError, Reason
+from mediasync.model.cleaning import CleanupSummary
 from mediasync.model.filtering import FilterReason
 from mediasync.model.options import SyncSpec
-
-MAX_PROBLEMS = 100
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why one file, or a whole job, failed."""
-
-    reason: Reason
-    message: str
-    remedy: str = ""
-    path: bytes | None = None
-
-    @classmethod
-    def of(cls, error: MediasyncError, path: bytes | None = None) -> Problem:
-        """The problem that `error` describes."""
-        return cls(error.reason, error.message, error.remedy, path)
-
-    def as_error(self) -> MediasyncError:
-        """The error to raise for it."""
-        return MediasyncError(self.reason, self.message, self.remedy)
+from mediasync.model.problems import MAX_PROBLEMS, Problem
 
 
 @dataclass(frozen=True)
 class SyncSummary:
     """What a sync, or one folder of it, did, counted over all attempts. `filtered` divides `files_filtered` by the reason, as far as
-    it is known."""
+    it is known; `cleanup` is that of its last step, None where there was none."""
 
     files_transferred: int = 0
     bytes_transferred: int = 0
@@ -52,6 +32,7 @@ class SyncSummary:
     files_duplicate: int = 0
     files_culled: int = 0
     filtered: Mapping[FilterReason, int] = field(default_factory=dict)
+    cleanup: CleanupSummary | None = None
 
     def __add__(self, other: SyncSummary) -> SyncSummary:
         return SyncSummary(
@@ -69,6 +50,8 @@ class SyncSummary:
             self.files_duplicate + other.files_duplicate,
             self.files_culled + other.files_culled,
             dict(Counter(self.filtered) + Counter(other.filtered)),
+            # Of one job there is one clean-up.
+            self.cleanup or other.cleanup,
         )
 
 
@@ -99,9 +82,18 @@ class JobActivity:
     next_try: float = 0.0
 
 
+class JobKind(enum.StrEnum):
+    """What a job does."""
+
+    SYNC = "sync"
+    """It brings files into a library, and cleans up after that where its spec says so."""
+    CLEANUP = "cleanup"
+    """It only cleans up."""
+
+
 @dataclass(frozen=True)
 class Job:
-    """A sync that was asked for, and what became of it. Times are Unix seconds; 0 before they are known.
+    """A sync or a clean-up that was asked for, and what became of it. Times are Unix seconds; 0 before they are known.
 
     `retry_of` is the job whose failures it takes. `limit_mbps`, 0 for none, counts in place of what the options say; None while they
     count. `activities` are those of a watch that runs.
@@ -119,6 +111,7 @@ class Job:
     retry_of: str = ""
     limit_mbps: float | None = None
     activities: tuple[JobActivity, ...] = ()
+    kind: JobKind = JobKind.SYNC
 
 
 class PreviewDecision(enum.StrEnum):

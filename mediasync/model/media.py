@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mediasync.model.jobs import Problem
+from mediasync.model.problems import Problem
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from mediasync.model.cleaning import CleanupPolicy
 from mediasync.model.sources import SourceSpec
 
 MAX_PARALLEL_TRANSFERS = 16
@@ -84,12 +85,14 @@ class SyncOptions:
 
 @dataclass(frozen=True)
 class SyncSpec:
-    """One sync, as it is asked for. `dest_path` is absolute on the services' machine; no `folders` means the type's default."""
+    """One sync, as it is asked for. `dest_path` is absolute on the services' machine; no `folders` means the type's default. Nothing is
+    deleted at the source without `cleanup`."""
 
     source: SourceSpec
     dest_path: str
     folders: tuple[bytes, ...] = ()
     options: SyncOptions = field(default_factory=SyncOptions)
+    cleanup: CleanupPolicy | None = None
 
 
 class SourceOrigin(enum.StrEnum):

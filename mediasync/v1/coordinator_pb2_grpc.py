@@ -84,6 +84,31 @@ class CoordinatorStub:
                 request_serializer=mediasync_dot_v1_dot_coordinator__pb2.PreviewSyncRequest.SerializeToString,
                 response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.PreviewSyncResponse.FromString,
                 _registered_method=True)
+        self.StartCleanup = channel.unary_unary(
+                '/mediasync.v1.Coordinator/StartCleanup',
+                request_serializer=mediasync_dot_v1_dot_coordinator__pb2.StartCleanupRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.StartCleanupResponse.FromString,
+                _registered_method=True)
+        self.PreviewCleanup = channel.unary_unary(
+                '/mediasync.v1.Coordinator/PreviewCleanup',
+                request_serializer=mediasync_dot_v1_dot_coordinator__pb2.PreviewCleanupRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.PreviewCleanupResponse.FromString,
+                _registered_method=True)
+        self.ExplainFile = channel.unary_unary(
+                '/mediasync.v1.Coordinator/ExplainFile',
+                request_serializer=mediasync_dot_v1_dot_coordinator__pb2.ExplainFileRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.ExplainFileResponse.FromString,
+                _registered_method=True)
+        self.ListSchedules = channel.unary_unary(
+                '/mediasync.v1.Coordinator/ListSchedules',
+                request_serializer=mediasync_dot_v1_dot_coordinator__pb2.ListSchedulesRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.ListSchedulesResponse.FromString,
+                _registered_method=True)
+        self.PauseSchedule = channel.unary_unary(
+                '/mediasync.v1.Coordinator/PauseSchedule',
+                request_serializer=mediasync_dot_v1_dot_coordinator__pb2.PauseScheduleRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_coordinator__pb2.PauseScheduleResponse.FromString,
+                _registered_method=True)
         self.WatchJob = channel.unary_stream(
                 '/mediasync.v1.Coordinator/WatchJob',
                 request_serializer=mediasync_dot_v1_dot_coordinator__pb2.WatchJobRequest.SerializeToString,
@@ -206,6 +231,42 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartCleanup(self, request, context):
+        """Accepts a clean-up. Durable once answered, a job like any other; its spec says where and, in `cleanup`, what of. A named source's
+        own policy counts where `cleanup` is absent. FAILED_PRECONDITION, reason CLEANUP_UNVERIFIED or CLEANUP_IS_LIBRARY, where it must not be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewCleanup(self, request, context):
+        """What a clean-up would delete, and what it would leave for which reason. Deletes nothing; the plan is kept for an hour.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainFile(self, request, context):
+        """Why a file of a source is gone, or still there: what is on record of it, and what a clean-up now would do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSchedules(self, request, context):
+        """Schedules of the configuration, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseSchedule(self, request, context):
+        """Holds a schedule, or lets it go on; it stays so across restarts. NOT_FOUND, reason SCHEDULE_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchJob(self, request, context):
         """Follows a job to its end. Snapshots are complete in themselves and coalesced to at most 10 a second; the last is never
         dropped. The stream ends after exactly one `finished` event. On UNAVAILABLE call again with the last `resume_token`.
@@ -319,6 +380,31 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.PreviewSync,
                     request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.PreviewSyncRequest.FromString,
                     response_serializer=mediasync_dot_v1_dot_coordinator__pb2.PreviewSyncResponse.SerializeToString,
+            ),
+            'StartCleanup': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartCleanup,
+                    request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.StartCleanupRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_coordinator__pb2.StartCleanupResponse.SerializeToString,
+            ),
+            'PreviewCleanup': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewCleanup,
+                    request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.PreviewCleanupRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_coordinator__pb2.PreviewCleanupResponse.SerializeToString,
+            ),
+            'ExplainFile': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainFile,
+                    request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.ExplainFileRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_coordinator__pb2.ExplainFileResponse.SerializeToString,
+            ),
+            'ListSchedules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSchedules,
+                    request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.ListSchedulesRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_coordinator__pb2.ListSchedulesResponse.SerializeToString,
+            ),
+            'PauseSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseSchedule,
+                    request_deserializer=mediasync_dot_v1_dot_coordinator__pb2.PauseScheduleRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_coordinator__pb2.PauseScheduleResponse.SerializeToString,
             ),
             'WatchJob': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchJob,
@@ -614,6 +700,141 @@ class Coordinator:
             '/mediasync.v1.Coordinator/PreviewSync',
             mediasync_dot_v1_dot_coordinator__pb2.PreviewSyncRequest.SerializeToString,
             mediasync_dot_v1_dot_coordinator__pb2.PreviewSyncResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartCleanup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Coordinator/StartCleanup',
+            mediasync_dot_v1_dot_coordinator__pb2.StartCleanupRequest.SerializeToString,
+            mediasync_dot_v1_dot_coordinator__pb2.StartCleanupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewCleanup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Coordinator/PreviewCleanup',
+            mediasync_dot_v1_dot_coordinator__pb2.PreviewCleanupRequest.SerializeToString,
+            mediasync_dot_v1_dot_coordinator__pb2.PreviewCleanupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Coordinator/ExplainFile',
+            mediasync_dot_v1_dot_coordinator__pb2.ExplainFileRequest.SerializeToString,
+            mediasync_dot_v1_dot_coordinator__pb2.ExplainFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSchedules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Coordinator/ListSchedules',
+            mediasync_dot_v1_dot_coordinator__pb2.ListSchedulesRequest.SerializeToString,
+            mediasync_dot_v1_dot_coordinator__pb2.ListSchedulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Coordinator/PauseSchedule',
+            mediasync_dot_v1_dot_coordinator__pb2.PauseScheduleRequest.SerializeToString,
+            mediasync_dot_v1_dot_coordinator__pb2.PauseScheduleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,18 @@ class CoordinatorStub:
     """Changes how fast a job may be, at once. FAILED_PRECONDITION, reason JOB_ENDED, for one that has ended."""
     PreviewSync: _grpc.UnaryStreamMultiCallable[_coordinator_pb2.PreviewSyncRequest, _coordinator_pb2.PreviewSyncResponse]
     """Tells of each file whether a sync would take it, and why not. Takes nothing, remembers nothing. The stream ends after one `summary`."""
+    StartCleanup: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.StartCleanupRequest, _coordinator_pb2.StartCleanupResponse]
+    """Accepts a clean-up. Durable once answered, a job like any other; its spec says where and, in `cleanup`, what of. A named source's
+    own policy counts where `cleanup` is absent. FAILED_PRECONDITION, reason CLEANUP_UNVERIFIED or CLEANUP_IS_LIBRARY, where it must not be.
+    """
+    PreviewCleanup: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.PreviewCleanupRequest, _coordinator_pb2.PreviewCleanupResponse]
+    """What a clean-up would delete, and what it would leave for which reason. Deletes nothing; the plan is kept for an hour."""
+    ExplainFile: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ExplainFileRequest, _coordinator_pb2.ExplainFileResponse]
+    """Why a file of a source is gone, or still there: what is on record of it, and what a clean-up now would do."""
+    ListSchedules: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ListSchedulesRequest, _coordinator_pb2.ListSchedulesResponse]
+    """Schedules of the configuration, by name."""
+    PauseSchedule: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.PauseScheduleRequest, _coordinator_pb2.PauseScheduleResponse]
+    """Holds a schedule, or lets it go on; it stays so across restarts. NOT_FOUND, reason SCHEDULE_NOT_FOUND."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_coordinator_pb2.WatchJobRequest, _coordinator_pb2.WatchJobResponse]
     """Follows a job to its end. Snapshots are complete in themselves and coalesced to at most 10 a second; the last is never
     dropped. The stream ends after exactly one `finished` event. On UNAVAILABLE call again with the last `resume_token`.
@@ -125,6 +137,18 @@ class CoordinatorAsyncStub(CoordinatorStub):
     """Changes how fast a job may be, at once. FAILED_PRECONDITION, reason JOB_ENDED, for one that has ended."""
     PreviewSync: _aio.UnaryStreamMultiCallable[_coordinator_pb2.PreviewSyncRequest, _coordinator_pb2.PreviewSyncResponse]  # type: ignore[assignment]
     """Tells of each file whether a sync would take it, and why not. Takes nothing, remembers nothing. The stream ends after one `summary`."""
+    StartCleanup: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.StartCleanupRequest, _coordinator_pb2.StartCleanupResponse]  # type: ignore[assignment]
+    """Accepts a clean-up. Durable once answered, a job like any other; its spec says where and, in `cleanup`, what of. A named source's
+    own policy counts where `cleanup` is absent. FAILED_PRECONDITION, reason CLEANUP_UNVERIFIED or CLEANUP_IS_LIBRARY, where it must not be.
+    """
+    PreviewCleanup: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.PreviewCleanupRequest, _coordinator_pb2.PreviewCleanupResponse]  # type: ignore[assignment]
+    """What a clean-up would delete, and what it would leave for which reason. Deletes nothing; the plan is kept for an hour."""
+    ExplainFile: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.ExplainFileRequest, _coordinator_pb2.ExplainFileResponse]  # type: ignore[assignment]
+    """Why a file of a source is gone, or still there: what is on record of it, and what a clean-up now would do."""
+    ListSchedules: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.ListSchedulesRequest, _coordinator_pb2.ListSchedulesResponse]  # type: ignore[assignment]
+    """Schedules of the configuration, by name."""
+    PauseSchedule: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.PauseScheduleRequest, _coordinator_pb2.PauseScheduleResponse]  # type: ignore[assignment]
+    """Holds a schedule, or lets it go on; it stays so across restarts. NOT_FOUND, reason SCHEDULE_NOT_FOUND."""
     WatchJob: _aio.UnaryStreamMultiCallable[_coordinator_pb2.WatchJobRequest, _coordinator_pb2.WatchJobResponse]  # type: ignore[assignment]
     """Follows a job to its end. Snapshots are complete in themselves and coalesced to at most 10 a second; the last is never
     dropped. The stream ends after exactly one `finished` event. On UNAVAILABLE call again with the last `resume_token`.
@@ -237,6 +261,48 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_coordinator_pb2.PreviewSyncResponse], _abc.AsyncIterator[_coordinator_pb2.PreviewSyncResponse]]:
         """Tells of each file whether a sync would take it, and why not. Takes nothing, remembers nothing. The stream ends after one `summary`."""
+
+    @_abc_1.abstractmethod
+    def StartCleanup(
+        self,
+        request: _coordinator_pb2.StartCleanupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.StartCleanupResponse, _abc.Awaitable[_coordinator_pb2.StartCleanupResponse]]:
+        """Accepts a clean-up. Durable once answered, a job like any other; its spec says where and, in `cleanup`, what of. A named source's
+        own policy counts where `cleanup` is absent. FAILED_PRECONDITION, reason CLEANUP_UNVERIFIED or CLEANUP_IS_LIBRARY, where it must not be.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewCleanup(
+        self,
+        request: _coordinator_pb2.PreviewCleanupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.PreviewCleanupResponse, _abc.Awaitable[_coordinator_pb2.PreviewCleanupResponse]]:
+        """What a clean-up would delete, and what it would leave for which reason. Deletes nothing; the plan is kept for an hour."""
+
+    @_abc_1.abstractmethod
+    def ExplainFile(
+        self,
+        request: _coordinator_pb2.ExplainFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.ExplainFileResponse, _abc.Awaitable[_coordinator_pb2.ExplainFileResponse]]:
+        """Why a file of a source is gone, or still there: what is on record of it, and what a clean-up now would do."""
+
+    @_abc_1.abstractmethod
+    def ListSchedules(
+        self,
+        request: _coordinator_pb2.ListSchedulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.ListSchedulesResponse, _abc.Awaitable[_coordinator_pb2.ListSchedulesResponse]]:
+        """Schedules of the configuration, by name."""
+
+    @_abc_1.abstractmethod
+    def PauseSchedule(
+        self,
+        request: _coordinator_pb2.PauseScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.PauseScheduleResponse, _abc.Awaitable[_coordinator_pb2.PauseScheduleResponse]]:
+        """Holds a schedule, or lets it go on; it stays so across restarts. NOT_FOUND, reason SCHEDULE_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def WatchJob(

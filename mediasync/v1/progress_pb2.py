@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mediasync.v1 import types_pb2 as mediasync_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmediasync/v1/progress.proto\x12\x0cmediasync.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18mediasync/v1/types.proto\"\x96\x01\n\x15ProgressReportRequest\x12\x0f\n\x07sync_id\x18\x01 \x01(\t\x12\x10\n\x08reporter\x18\x02 \x01(\t\x12&\n\x03job\x18\x03 \x01(\x0b\x32\x17.mediasync.v1.JobReportH\x00\x12(\n\x04unit\x18\x04 \x01(\x0b\x32\x18.mediasync.v1.UnitReportH\x00\x42\x08\n\x06report\"\xa5\x02\n\tJobReport\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12,\n\x06status\x18\x02 \x01(\x0e\x32\x1c.mediasync.v1.ProgressStatus\x12\x15\n\rcurrent_stage\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bunits_total\x18\x06 \x01(\x03\x12\x17\n\x0f\x66iles_processed\x18\x07 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x08 \x01(\x03\x12\x10\n\x08warnings\x18\t \x01(\x03\x12\x15\n\rpause_changes\x18\n \x01(\x03\"\xce\x01\n\nUnitReport\x12,\n\x06status\x18\x01 \x01(\x0e\x32\x1c.mediasync.v1.ProgressStatus\x12\x15\n\rcurrent_stage\x18\x02 \x01(\t\x12,\n\x0c\x63urrent_file\x18\x03 \x01(\x0b\x32\x16.mediasync.v1.FilePath\x12-\n\x07\x66olders\x18\x04 \x03(\x0b\x32\x1c.mediasync.v1.FolderProgress\x12\x10\n\x08warnings\x18\x05 \x01(\x03\x12\x0c\n\x04\x64one\x18\x06 \x01(\x08\")\n\x16ProgressReportResponse\x12\x0f\n\x07reports\x18\x01 \x01(\x03\"=\n\x14ProgressWatchRequest\x12\x0f\n\x07sync_id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x93\x01\n\x15ProgressWatchResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12-\n\x08progress\x18\x02 \x01(\x0b\x32\x19.mediasync.v1.JobProgressH\x00\x12,\n\theartbeat\x18\x03 \x01(\x0b\x32\x17.mediasync.v1.HeartbeatH\x00\x42\x07\n\x05\x65vent\"%\n\x12GetProgressRequest\x12\x0f\n\x07sync_id\x18\x01 \x01(\t\"B\n\x13GetProgressResponse\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x19.mediasync.v1.JobProgress2\x89\x02\n\x08Progress\x12U\n\x06Report\x12#.mediasync.v1.ProgressReportRequest\x1a$.mediasync.v1.ProgressReportResponse(\x01\x12R\n\x05Watch\x12\".mediasync.v1.ProgressWatchRequest\x1a#.mediasync.v1.ProgressWatchResponse0\x01\x12R\n\x0bGetProgress\x12 .mediasync.v1.GetProgressRequest\x1a!.mediasync.v1.GetProgressResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmediasync/v1/progress.proto\x12\x0cmediasync.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18mediasync/v1/types.proto\"\x96\x01\n\x15ProgressReportRequest\x12\x0f\n\x07sync_id\x18\x01 \x01(\t\x12\x10\n\x08reporter\x18\x02 \x01(\t\x12&\n\x03job\x18\x03 \x01(\x0b\x32\x17.mediasync.v1.JobReportH\x00\x12(\n\x04unit\x18\x04 \x01(\x0b\x32\x18.mediasync.v1.UnitReportH\x00\x42\x08\n\x06report\"\x83\x03\n\tJobReport\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12,\n\x06status\x18\x02 \x01(\x0e\x32\x1c.mediasync.v1.ProgressStatus\x12\x15\n\rcurrent_stage\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bunits_total\x18\x06 \x01(\x03\x12\x17\n\x0f\x66iles_processed\x18\x07 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x08 \x01(\x03\x12\x10\n\x08warnings\x18\t \x01(\x03\x12\x15\n\rpause_changes\x18\n \x01(\x03\x12\x16\n\x0e\x66iles_to_clean\x18\x0b \x01(\x03\x12\x15\n\rfiles_cleaned\x18\x0c \x01(\x03\x12\x16\n\x0e\x62ytes_to_clean\x18\r \x01(\x03\x12\x15\n\rbytes_cleaned\x18\x0e \x01(\x03\"\xce\x01\n\nUnitReport\x12,\n\x06status\x18\x01 \x01(\x0e\x32\x1c.mediasync.v1.ProgressStatus\x12\x15\n\rcurrent_stage\x18\x02 \x01(\t\x12,\n\x0c\x63urrent_file\x18\x03 \x01(\x0b\x32\x16.mediasync.v1.FilePath\x12-\n\x07\x66olders\x18\x04 \x03(\x0b\x32\x1c.mediasync.v1.FolderProgress\x12\x10\n\x08warnings\x18\x05 \x01(\x03\x12\x0c\n\x04\x64one\x18\x06 \x01(\x08\")\n\x16ProgressReportResponse\x12\x0f\n\x07reports\x18\x01 \x01(\x03\"=\n\x14ProgressWatchRequest\x12\x0f\n\x07sync_id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x93\x01\n\x15ProgressWatchResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12-\n\x08progress\x18\x02 \x01(\x0b\x32\x19.mediasync.v1.JobProgressH\x00\x12,\n\theartbeat\x18\x03 \x01(\x0b\x32\x17.mediasync.v1.HeartbeatH\x00\x42\x07\n\x05\x65vent\"%\n\x12GetProgressRequest\x12\x0f\n\x07sync_id\x18\x01 \x01(\t\"B\n\x13GetProgressResponse\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x19.mediasync.v1.JobProgress2\x89\x02\n\x08Progress\x12U\n\x06Report\x12#.mediasync.v1.ProgressReportRequest\x1a$.mediasync.v1.ProgressReportResponse(\x01\x12R\n\x05Watch\x12\".mediasync.v1.ProgressWatchRequest\x1a#.mediasync.v1.ProgressWatchResponse0\x01\x12R\n\x0bGetProgress\x12 .mediasync.v1.GetProgressRequest\x1a!.mediasync.v1.GetProgressResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,19 +36,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROGRESSREPORTREQUEST']._serialized_start=105
   _globals['_PROGRESSREPORTREQUEST']._serialized_end=255
   _globals['_JOBREPORT']._serialized_start=258
-  _globals['_JOBREPORT']._serialized_end=551
-  _globals['_UNITREPORT']._serialized_start=554
-  _globals['_UNITREPORT']._serialized_end=760
-  _globals['_PROGRESSREPORTRESPONSE']._serialized_start=762
-  _globals['_PROGRESSREPORTRESPONSE']._serialized_end=803
-  _globals['_PROGRESSWATCHREQUEST']._serialized_start=805
-  _globals['_PROGRESSWATCHREQUEST']._serialized_end=866
-  _globals['_PROGRESSWATCHRESPONSE']._serialized_start=869
-  _globals['_PROGRESSWATCHRESPONSE']._serialized_end=1016
-  _globals['_GETPROGRESSREQUEST']._serialized_start=1018
-  _globals['_GETPROGRESSREQUEST']._serialized_end=1055
-  _globals['_GETPROGRESSRESPONSE']._serialized_start=1057
-  _globals['_GETPROGRESSRESPONSE']._serialized_end=1123
-  _globals['_PROGRESS']._serialized_start=1126
-  _globals['_PROGRESS']._serialized_end=1391
+  _globals['_JOBREPORT']._serialized_end=645
+  _globals['_UNITREPORT']._serialized_start=648
+  _globals['_UNITREPORT']._serialized_end=854
+  _globals['_PROGRESSREPORTRESPONSE']._serialized_start=856
+  _globals['_PROGRESSREPORTRESPONSE']._serialized_end=897
+  _globals['_PROGRESSWATCHREQUEST']._serialized_start=899
+  _globals['_PROGRESSWATCHREQUEST']._serialized_end=960
+  _globals['_PROGRESSWATCHRESPONSE']._serialized_start=963
+  _globals['_PROGRESSWATCHRESPONSE']._serialized_end=1110
+  _globals['_GETPROGRESSREQUEST']._serialized_start=1112
+  _globals['_GETPROGRESSREQUEST']._serialized_end=1149
+  _globals['_GETPROGRESSRESPONSE']._serialized_start=1151
+  _globals['_GETPROGRESSRESPONSE']._serialized_end=1217
+  _globals['_PROGRESS']._serialized_start=1220
+  _globals['_PROGRESS']._serialized_end=1485
 # @@protoc_insertion_point(module_scope)

@@ -76,6 +76,10 @@ class JobReport(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     PAUSE_CHANGES_FIELD_NUMBER: _builtins.int
+    FILES_TO_CLEAN_FIELD_NUMBER: _builtins.int
+    FILES_CLEANED_FIELD_NUMBER: _builtins.int
+    BYTES_TO_CLEAN_FIELD_NUMBER: _builtins.int
+    BYTES_CLEANED_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job."""
     status: _types_pb2.ProgressStatus.ValueType
@@ -92,6 +96,14 @@ class JobReport(_message.Message):
     """Things worth a look in the whole job, those of its units included, once it has ended."""
     pause_changes: _builtins.int
     """How often it was paused or resumed, in all: it is paused while this is odd."""
+    files_to_clean: _builtins.int
+    """Files that are to be deleted at the source."""
+    files_cleaned: _builtins.int
+    """Files that the clean-up is done with."""
+    bytes_to_clean: _builtins.int
+    """Bytes of `files_to_clean`."""
+    bytes_cleaned: _builtins.int
+    """Bytes of `files_cleaned`."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it started."""
@@ -113,10 +125,14 @@ class JobReport(_message.Message):
         errors: _builtins.int = ...,
         warnings: _builtins.int = ...,
         pause_changes: _builtins.int = ...,
+        files_to_clean: _builtins.int = ...,
+        files_cleaned: _builtins.int = ...,
+        bytes_to_clean: _builtins.int = ...,
+        bytes_cleaned: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_stage", b"current_stage", "end_time", b"end_time", "errors", b"errors", "files_processed", b"files_processed", "job_id", b"job_id", "pause_changes", b"pause_changes", "start_time", b"start_time", "status", b"status", "units_total", b"units_total", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_cleaned", b"bytes_cleaned", "bytes_to_clean", b"bytes_to_clean", "current_stage", b"current_stage", "end_time", b"end_time", "errors", b"errors", "files_cleaned", b"files_cleaned", "files_processed", b"files_processed", "files_to_clean", b"files_to_clean", "job_id", b"job_id", "pause_changes", b"pause_changes", "start_time", b"start_time", "status", b"status", "units_total", b"units_total", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

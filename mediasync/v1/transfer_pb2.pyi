@@ -65,6 +65,54 @@ LIBRARY_FINDING_KIND_UNREADABLE: LibraryFindingKind.ValueType  # 7
 """A file that cannot be read, or a folder that cannot be listed."""
 Global___LibraryFindingKind: _TypeAlias = LibraryFindingKind  # noqa: Y015
 
+class _SyncedState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SyncedStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SyncedState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SYNCED_STATE_UNSPECIFIED: _SyncedState.ValueType  # 0
+    """Not said; taken as UNKNOWN."""
+    SYNCED_STATE_UNKNOWN: _SyncedState.ValueType  # 1
+    """It was never synced."""
+    SYNCED_STATE_SYNCED: _SyncedState.ValueType  # 2
+    """It was, just as it is, and the library should have the copies that are listed."""
+    SYNCED_STATE_CHANGED: _SyncedState.ValueType  # 3
+    """Something else was synced under its name."""
+    SYNCED_STATE_INCOMPLETE: _SyncedState.ValueType  # 4
+    """It was incomplete when it was taken."""
+    SYNCED_STATE_INVALID: _SyncedState.ValueType  # 5
+    """Its content did not validate."""
+    SYNCED_STATE_CULLED: _SyncedState.ValueType  # 6
+    """Its owner deleted the library's only copy. `digest` is set."""
+    SYNCED_STATE_EDITED: _SyncedState.ValueType  # 7
+    """The library's only copy was edited."""
+    SYNCED_STATE_NOT_FLUSHED: _SyncedState.ValueType  # 8
+    """The library's copy may not be on the disk yet."""
+
+class SyncedState(_SyncedState, metaclass=_SyncedStateEnumTypeWrapper):
+    """What is on record of a file of a source."""
+
+SYNCED_STATE_UNSPECIFIED: SyncedState.ValueType  # 0
+"""Not said; taken as UNKNOWN."""
+SYNCED_STATE_UNKNOWN: SyncedState.ValueType  # 1
+"""It was never synced."""
+SYNCED_STATE_SYNCED: SyncedState.ValueType  # 2
+"""It was, just as it is, and the library should have the copies that are listed."""
+SYNCED_STATE_CHANGED: SyncedState.ValueType  # 3
+"""Something else was synced under its name."""
+SYNCED_STATE_INCOMPLETE: SyncedState.ValueType  # 4
+"""It was incomplete when it was taken."""
+SYNCED_STATE_INVALID: SyncedState.ValueType  # 5
+"""Its content did not validate."""
+SYNCED_STATE_CULLED: SyncedState.ValueType  # 6
+"""Its owner deleted the library's only copy. `digest` is set."""
+SYNCED_STATE_EDITED: SyncedState.ValueType  # 7
+"""The library's only copy was edited."""
+SYNCED_STATE_NOT_FLUSHED: SyncedState.ValueType  # 8
+"""The library's copy may not be on the disk yet."""
+Global___SyncedState: _TypeAlias = SyncedState  # noqa: Y015
+
 @_typing.final
 class ProbeSourceRequest(_message.Message):
     """Asks what is at a source."""
@@ -1444,3 +1492,357 @@ class IndexedFile(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IndexedFile: _TypeAlias = IndexedFile  # noqa: Y015
+
+@_typing.final
+class SourceFile(_message.Message):
+    """A file at a source, as a scan saw it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    MTIME_NS_FIELD_NUMBER: _builtins.int
+    INODE_FIELD_NUMBER: _builtins.int
+    size_bytes: _builtins.int
+    """Its size."""
+    mtime_ns: _builtins.int
+    """Its modification time, nanoseconds of the far side's clock."""
+    inode: _builtins.int
+    """Its inode."""
+    @_builtins.property
+    def path(self) -> _types_pb2.FilePath:
+        """Where, relative to the source's root."""
+
+    def __init__(
+        self,
+        *,
+        path: _types_pb2.FilePath | None = ...,
+        size_bytes: _builtins.int = ...,
+        mtime_ns: _builtins.int = ...,
+        inode: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["path", b"path"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inode", b"inode", "mtime_ns", b"mtime_ns", "path", b"path", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceFile: _TypeAlias = SourceFile  # noqa: Y015
+
+@_typing.final
+class VerifySyncedRequest(_message.Message):
+    """Asks whether the library has files of a source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    DEST_PATH_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    dest_path: _builtins.str
+    """The library's root, absolute."""
+    @_builtins.property
+    def source(self) -> _types_pb2.SourceSpec:
+        """Where they are."""
+
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceFile]:
+        """At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        source: _types_pb2.SourceSpec | None = ...,
+        dest_path: _builtins.str = ...,
+        files: _abc.Iterable[Global___SourceFile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dest_path", b"dest_path", "files", b"files", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifySyncedRequest: _TypeAlias = VerifySyncedRequest  # noqa: Y015
+
+@_typing.final
+class VerifySyncedResponse(_message.Message):
+    """What the library has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___SyncedFile]:
+        """One for each file, in order."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[Global___SyncedFile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifySyncedResponse: _TypeAlias = VerifySyncedResponse  # noqa: Y015
+
+@_typing.final
+class SyncedFile(_message.Message):
+    """What is on record of a file of a source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
+    SYNC_ID_FIELD_NUMBER: _builtins.int
+    state: Global___SyncedState.ValueType
+    """What became of it."""
+    sync_id: _builtins.str
+    """The sync that brought it."""
+    @_builtins.property
+    def digest(self) -> _types_pb2.Digest:
+        """Its hash when it was synced; absent for UNKNOWN and CHANGED."""
+
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.FilePath]:
+        """Where the library should have these bytes, relative to its root: first where it landed; at most 4. Empty unless SYNCED."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___SyncedState.ValueType = ...,
+        digest: _types_pb2.Digest | None = ...,
+        copies: _abc.Iterable[_types_pb2.FilePath] | None = ...,
+        sync_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "digest", b"digest", "state", b"state", "sync_id", b"sync_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncedFile: _TypeAlias = SyncedFile  # noqa: Y015
+
+@_typing.final
+class DescribeOriginRequest(_message.Message):
+    """Asks where a source was synced to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def source(self) -> _types_pb2.SourceSpec:
+        """Which source; absent for all libraries that there are."""
+
+    def __init__(
+        self,
+        *,
+        source: _types_pb2.SourceSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeOriginRequest: _TypeAlias = DescribeOriginRequest  # noqa: Y015
+
+@_typing.final
+class DescribeOriginResponse(_message.Message):
+    """Where a source was synced to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIBRARIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def libraries(self) -> _containers.RepeatedCompositeFieldContainer[Global___OriginLibrary]:
+        """One for each library."""
+
+    def __init__(
+        self,
+        *,
+        libraries: _abc.Iterable[Global___OriginLibrary] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["libraries", b"libraries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeOriginResponse: _TypeAlias = DescribeOriginResponse  # noqa: Y015
+
+@_typing.final
+class OriginLibrary(_message.Message):
+    """A library that a source was synced into."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIBRARY_ROOT_FIELD_NUMBER: _builtins.int
+    LIBRARY_UUID_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    library_root: _builtins.str
+    """Its root on the services' machine."""
+    library_uuid: _builtins.str
+    """Its id, as its marker has it."""
+    files: _builtins.int
+    """Files of the source that are on record and were there when it was last looked at; 0 where no source was named."""
+    def __init__(
+        self,
+        *,
+        library_root: _builtins.str = ...,
+        library_uuid: _builtins.str = ...,
+        files: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "library_root", b"library_root", "library_uuid", b"library_uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OriginLibrary: _TypeAlias = OriginLibrary  # noqa: Y015
+
+@_typing.final
+class NoteCleanedRequest(_message.Message):
+    """Files of a source that a clean-up deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    DEST_PATH_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    dest_path: _builtins.str
+    """The library's root, absolute."""
+    @_builtins.property
+    def source(self) -> _types_pb2.SourceSpec:
+        """Where they were."""
+
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceFile]:
+        """As they were; at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        source: _types_pb2.SourceSpec | None = ...,
+        dest_path: _builtins.str = ...,
+        files: _abc.Iterable[Global___SourceFile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dest_path", b"dest_path", "files", b"files", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteCleanedRequest: _TypeAlias = NoteCleanedRequest  # noqa: Y015
+
+@_typing.final
+class NoteCleanedResponse(_message.Message):
+    """It is noted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteCleanedResponse: _TypeAlias = NoteCleanedResponse  # noqa: Y015
+
+@_typing.final
+class CopyReport(_message.Message):
+    """What was seen of a copy in a library."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIBRARY_PATH_FIELD_NUMBER: _builtins.int
+    SOURCE_PATH_FIELD_NUMBER: _builtins.int
+    INTACT_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    intact: _builtins.bool
+    """It was read from the disk, and is what it should be."""
+    missing: _builtins.bool
+    """It is not there."""
+    message: _builtins.str
+    """Why it cannot be read; often empty."""
+    @_builtins.property
+    def library_path(self) -> _types_pb2.FilePath:
+        """Where it is, relative to the library's root."""
+
+    @_builtins.property
+    def source_path(self) -> _types_pb2.FilePath:
+        """What it is at the source."""
+
+    def __init__(
+        self,
+        *,
+        library_path: _types_pb2.FilePath | None = ...,
+        source_path: _types_pb2.FilePath | None = ...,
+        intact: _builtins.bool = ...,
+        missing: _builtins.bool = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["library_path", b"library_path", "source_path", b"source_path"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["intact", b"intact", "library_path", b"library_path", "message", b"message", "missing", b"missing", "source_path", b"source_path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyReport: _TypeAlias = CopyReport  # noqa: Y015
+
+@_typing.final
+class ReportCopiesRequest(_message.Message):
+    """What a clean-up saw of copies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    DEST_PATH_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
+    dest_path: _builtins.str
+    """The library's root, absolute."""
+    @_builtins.property
+    def source(self) -> _types_pb2.SourceSpec:
+        """Which source they came from."""
+
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedCompositeFieldContainer[Global___CopyReport]:
+        """At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        source: _types_pb2.SourceSpec | None = ...,
+        dest_path: _builtins.str = ...,
+        copies: _abc.Iterable[Global___CopyReport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "dest_path", b"dest_path", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportCopiesRequest: _TypeAlias = ReportCopiesRequest  # noqa: Y015
+
+@_typing.final
+class ReportCopiesResponse(_message.Message):
+    """It is noted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportCopiesResponse: _TypeAlias = ReportCopiesResponse  # noqa: Y015

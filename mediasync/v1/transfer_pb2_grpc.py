@@ -104,6 +104,26 @@ class TransferStub:
                 request_serializer=mediasync_dot_v1_dot_transfer__pb2.DiscardBeginningsRequest.SerializeToString,
                 response_deserializer=mediasync_dot_v1_dot_transfer__pb2.DiscardBeginningsResponse.FromString,
                 _registered_method=True)
+        self.VerifySynced = channel.unary_unary(
+                '/mediasync.v1.Transfer/VerifySynced',
+                request_serializer=mediasync_dot_v1_dot_transfer__pb2.VerifySyncedRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_transfer__pb2.VerifySyncedResponse.FromString,
+                _registered_method=True)
+        self.DescribeOrigin = channel.unary_unary(
+                '/mediasync.v1.Transfer/DescribeOrigin',
+                request_serializer=mediasync_dot_v1_dot_transfer__pb2.DescribeOriginRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_transfer__pb2.DescribeOriginResponse.FromString,
+                _registered_method=True)
+        self.NoteCleaned = channel.unary_unary(
+                '/mediasync.v1.Transfer/NoteCleaned',
+                request_serializer=mediasync_dot_v1_dot_transfer__pb2.NoteCleanedRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_transfer__pb2.NoteCleanedResponse.FromString,
+                _registered_method=True)
+        self.ReportCopies = channel.unary_unary(
+                '/mediasync.v1.Transfer/ReportCopies',
+                request_serializer=mediasync_dot_v1_dot_transfer__pb2.ReportCopiesRequest.SerializeToString,
+                response_deserializer=mediasync_dot_v1_dot_transfer__pb2.ReportCopiesResponse.FromString,
+                _registered_method=True)
         self.ReadHostKey = channel.unary_unary(
                 '/mediasync.v1.Transfer/ReadHostKey',
                 request_serializer=mediasync_dot_v1_dot_transfer__pb2.ReadHostKeyRequest.SerializeToString,
@@ -223,6 +243,35 @@ class TransferServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifySynced(self, request, context):
+        """Says of files of a source whether the library has them, and where: what a clean-up may rely on once it has read the copies. Changes nothing.
+        FAILED_PRECONDITION, reason LIBRARY_MARKER_MISSING, where the library's marker is not there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeOrigin(self, request, context):
+        """Which libraries a source was synced into, and how much of it they have; of no source, all libraries on record.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def NoteCleaned(self, request, context):
+        """Files of a source were deleted there by a clean-up: the next sync does not count them as vanished. Harmless to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportCopies(self, request, context):
+        """What a clean-up saw when it read copies in a library: good ones are noted as read, others as findings that a repair brings again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadHostKey(self, request, context):
         """Asks a host for its SSH key, trusts nothing.
         """
@@ -304,6 +353,26 @@ def add_TransferServicer_to_server(servicer, server):
                     servicer.DiscardBeginnings,
                     request_deserializer=mediasync_dot_v1_dot_transfer__pb2.DiscardBeginningsRequest.FromString,
                     response_serializer=mediasync_dot_v1_dot_transfer__pb2.DiscardBeginningsResponse.SerializeToString,
+            ),
+            'VerifySynced': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifySynced,
+                    request_deserializer=mediasync_dot_v1_dot_transfer__pb2.VerifySyncedRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_transfer__pb2.VerifySyncedResponse.SerializeToString,
+            ),
+            'DescribeOrigin': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeOrigin,
+                    request_deserializer=mediasync_dot_v1_dot_transfer__pb2.DescribeOriginRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_transfer__pb2.DescribeOriginResponse.SerializeToString,
+            ),
+            'NoteCleaned': grpc.unary_unary_rpc_method_handler(
+                    servicer.NoteCleaned,
+                    request_deserializer=mediasync_dot_v1_dot_transfer__pb2.NoteCleanedRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_transfer__pb2.NoteCleanedResponse.SerializeToString,
+            ),
+            'ReportCopies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportCopies,
+                    request_deserializer=mediasync_dot_v1_dot_transfer__pb2.ReportCopiesRequest.FromString,
+                    response_serializer=mediasync_dot_v1_dot_transfer__pb2.ReportCopiesResponse.SerializeToString,
             ),
             'ReadHostKey': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadHostKey,
@@ -672,6 +741,114 @@ class Transfer:
             '/mediasync.v1.Transfer/DiscardBeginnings',
             mediasync_dot_v1_dot_transfer__pb2.DiscardBeginningsRequest.SerializeToString,
             mediasync_dot_v1_dot_transfer__pb2.DiscardBeginningsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifySynced(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Transfer/VerifySynced',
+            mediasync_dot_v1_dot_transfer__pb2.VerifySyncedRequest.SerializeToString,
+            mediasync_dot_v1_dot_transfer__pb2.VerifySyncedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeOrigin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Transfer/DescribeOrigin',
+            mediasync_dot_v1_dot_transfer__pb2.DescribeOriginRequest.SerializeToString,
+            mediasync_dot_v1_dot_transfer__pb2.DescribeOriginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NoteCleaned(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Transfer/NoteCleaned',
+            mediasync_dot_v1_dot_transfer__pb2.NoteCleanedRequest.SerializeToString,
+            mediasync_dot_v1_dot_transfer__pb2.NoteCleanedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportCopies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediasync.v1.Transfer/ReportCopies',
+            mediasync_dot_v1_dot_transfer__pb2.ReportCopiesRequest.SerializeToString,
+            mediasync_dot_v1_dot_transfer__pb2.ReportCopiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

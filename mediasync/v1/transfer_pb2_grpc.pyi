@@ -78,6 +78,16 @@ class TransferStub:
     """Removes what came in part of large files of some folders, for a sync that was cancelled: nobody means to go on with it. A folder that
     another sync is at work on keeps what it has. Harmless to repeat.
     """
+    VerifySynced: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.VerifySyncedRequest, _transfer_pb2.VerifySyncedResponse]
+    """Says of files of a source whether the library has them, and where: what a clean-up may rely on once it has read the copies. Changes nothing.
+    FAILED_PRECONDITION, reason LIBRARY_MARKER_MISSING, where the library's marker is not there.
+    """
+    DescribeOrigin: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.DescribeOriginRequest, _transfer_pb2.DescribeOriginResponse]
+    """Which libraries a source was synced into, and how much of it they have; of no source, all libraries on record."""
+    NoteCleaned: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.NoteCleanedRequest, _transfer_pb2.NoteCleanedResponse]
+    """Files of a source were deleted there by a clean-up: the next sync does not count them as vanished. Harmless to repeat."""
+    ReportCopies: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.ReportCopiesRequest, _transfer_pb2.ReportCopiesResponse]
+    """What a clean-up saw when it read copies in a library: good ones are noted as read, others as findings that a repair brings again."""
     ReadHostKey: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.ReadHostKeyRequest, _transfer_pb2.ReadHostKeyResponse]
     """Asks a host for its SSH key, trusts nothing."""
     AcceptHostKey: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.AcceptHostKeyRequest, _transfer_pb2.AcceptHostKeyResponse]
@@ -133,6 +143,16 @@ class TransferAsyncStub(TransferStub):
     """Removes what came in part of large files of some folders, for a sync that was cancelled: nobody means to go on with it. A folder that
     another sync is at work on keeps what it has. Harmless to repeat.
     """
+    VerifySynced: _aio.UnaryUnaryMultiCallable[_transfer_pb2.VerifySyncedRequest, _transfer_pb2.VerifySyncedResponse]  # type: ignore[assignment]
+    """Says of files of a source whether the library has them, and where: what a clean-up may rely on once it has read the copies. Changes nothing.
+    FAILED_PRECONDITION, reason LIBRARY_MARKER_MISSING, where the library's marker is not there.
+    """
+    DescribeOrigin: _aio.UnaryUnaryMultiCallable[_transfer_pb2.DescribeOriginRequest, _transfer_pb2.DescribeOriginResponse]  # type: ignore[assignment]
+    """Which libraries a source was synced into, and how much of it they have; of no source, all libraries on record."""
+    NoteCleaned: _aio.UnaryUnaryMultiCallable[_transfer_pb2.NoteCleanedRequest, _transfer_pb2.NoteCleanedResponse]  # type: ignore[assignment]
+    """Files of a source were deleted there by a clean-up: the next sync does not count them as vanished. Harmless to repeat."""
+    ReportCopies: _aio.UnaryUnaryMultiCallable[_transfer_pb2.ReportCopiesRequest, _transfer_pb2.ReportCopiesResponse]  # type: ignore[assignment]
+    """What a clean-up saw when it read copies in a library: good ones are noted as read, others as findings that a repair brings again."""
     ReadHostKey: _aio.UnaryUnaryMultiCallable[_transfer_pb2.ReadHostKeyRequest, _transfer_pb2.ReadHostKeyResponse]  # type: ignore[assignment]
     """Asks a host for its SSH key, trusts nothing."""
     AcceptHostKey: _aio.UnaryUnaryMultiCallable[_transfer_pb2.AcceptHostKeyRequest, _transfer_pb2.AcceptHostKeyResponse]  # type: ignore[assignment]
@@ -263,6 +283,40 @@ class TransferServicer(metaclass=_abc_1.ABCMeta):
         """Removes what came in part of large files of some folders, for a sync that was cancelled: nobody means to go on with it. A folder that
         another sync is at work on keeps what it has. Harmless to repeat.
         """
+
+    @_abc_1.abstractmethod
+    def VerifySynced(
+        self,
+        request: _transfer_pb2.VerifySyncedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.VerifySyncedResponse, _abc.Awaitable[_transfer_pb2.VerifySyncedResponse]]:
+        """Says of files of a source whether the library has them, and where: what a clean-up may rely on once it has read the copies. Changes nothing.
+        FAILED_PRECONDITION, reason LIBRARY_MARKER_MISSING, where the library's marker is not there.
+        """
+
+    @_abc_1.abstractmethod
+    def DescribeOrigin(
+        self,
+        request: _transfer_pb2.DescribeOriginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.DescribeOriginResponse, _abc.Awaitable[_transfer_pb2.DescribeOriginResponse]]:
+        """Which libraries a source was synced into, and how much of it they have; of no source, all libraries on record."""
+
+    @_abc_1.abstractmethod
+    def NoteCleaned(
+        self,
+        request: _transfer_pb2.NoteCleanedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.NoteCleanedResponse, _abc.Awaitable[_transfer_pb2.NoteCleanedResponse]]:
+        """Files of a source were deleted there by a clean-up: the next sync does not count them as vanished. Harmless to repeat."""
+
+    @_abc_1.abstractmethod
+    def ReportCopies(
+        self,
+        request: _transfer_pb2.ReportCopiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.ReportCopiesResponse, _abc.Awaitable[_transfer_pb2.ReportCopiesResponse]]:
+        """What a clean-up saw when it read copies in a library: good ones are noted as read, others as findings that a repair brings again."""
 
     @_abc_1.abstractmethod
     def ReadHostKey(

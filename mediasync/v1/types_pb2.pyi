@@ -201,6 +201,154 @@ DURABILITY_FAST: Durability.ValueType  # 2
 """Once they are handed to the system; the disk has them when the sync is complete."""
 Global___Durability: _TypeAlias = Durability  # noqa: Y015
 
+class _AgeBasis:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AgeBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgeBasis.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AGE_BASIS_UNSPECIFIED: _AgeBasis.ValueType  # 0
+    """Not said; the modification time."""
+    AGE_BASIS_CREATED: _AgeBasis.ValueType  # 1
+    """Its birth; where that is not known, the older of its ctime and its modification time."""
+    AGE_BASIS_MODIFIED: _AgeBasis.ValueType  # 2
+    """When it was modified."""
+    AGE_BASIS_ACCESSED: _AgeBasis.ValueType  # 3
+    """When it was last read."""
+
+class AgeBasis(_AgeBasis, metaclass=_AgeBasisEnumTypeWrapper):
+    """Which time of a file is its age."""
+
+AGE_BASIS_UNSPECIFIED: AgeBasis.ValueType  # 0
+"""Not said; the modification time."""
+AGE_BASIS_CREATED: AgeBasis.ValueType  # 1
+"""Its birth; where that is not known, the older of its ctime and its modification time."""
+AGE_BASIS_MODIFIED: AgeBasis.ValueType  # 2
+"""When it was modified."""
+AGE_BASIS_ACCESSED: AgeBasis.ValueType  # 3
+"""When it was last read."""
+Global___AgeBasis: _TypeAlias = AgeBasis  # noqa: Y015
+
+class _KeptReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _KeptReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeptReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KEPT_REASON_UNSPECIFIED: _KeptReason.ValueType  # 0
+    """Not said."""
+    KEPT_REASON_TOO_YOUNG: _KeptReason.ValueType  # 1
+    """Younger than `age_hours`."""
+    KEPT_REASON_RECENT: _KeptReason.ValueType  # 2
+    """Modified within `preserve_recent_minutes`."""
+    KEPT_REASON_FUTURE: _KeptReason.ValueType  # 3
+    """Its time lies in the future of the source's clock."""
+    KEPT_REASON_PRESERVED: _KeptReason.ValueType  # 4
+    """It matches `preserve_patterns`."""
+    KEPT_REASON_EXCLUDED: _KeptReason.ValueType  # 5
+    """It matches `exclude_patterns`."""
+    KEPT_REASON_EXTENSION: _KeptReason.ValueType  # 6
+    """Its extension is not among `allowed_extensions`."""
+    KEPT_REASON_TOO_SMALL: _KeptReason.ValueType  # 7
+    """Smaller than `min_size_bytes`."""
+    KEPT_REASON_KEEP_LAST: _KeptReason.ValueType  # 8
+    """Among the newest `keep_last` of its folder."""
+    KEPT_REASON_COUNTER: _KeptReason.ValueType  # 9
+    """It has the highest number of its folder and prefix."""
+    KEPT_REASON_COMPANION: _KeptReason.ValueType  # 10
+    """A file that it goes together with is kept."""
+    KEPT_REASON_NOT_SYNCED: _KeptReason.ValueType  # 11
+    """It was never synced."""
+    KEPT_REASON_CHANGED: _KeptReason.ValueType  # 12
+    """It is not what was synced: it changed since, and comes with the next sync."""
+    KEPT_REASON_INCOMPLETE: _KeptReason.ValueType  # 13
+    """It was incomplete when it was taken."""
+    KEPT_REASON_INVALID: _KeptReason.ValueType  # 14
+    """Its content did not validate."""
+    KEPT_REASON_CULLED: _KeptReason.ValueType  # 15
+    """Its owner deleted the library's copy."""
+    KEPT_REASON_EDITED: _KeptReason.ValueType  # 16
+    """The library's copy was edited, and no other is as it came."""
+    KEPT_REASON_COPY_MISSING: _KeptReason.ValueType  # 17
+    """The library's copy is not there."""
+    KEPT_REASON_COPY_CORRUPT: _KeptReason.ValueType  # 18
+    """The library's copy has other bytes than on record."""
+    KEPT_REASON_COPY_UNREADABLE: _KeptReason.ValueType  # 19
+    """The library's copy cannot be read."""
+    KEPT_REASON_COPY_NOT_FLUSHED: _KeptReason.ValueType  # 20
+    """The library's copy may not be on the disk yet."""
+    KEPT_REASON_NO_RESULT: _KeptReason.ValueType  # 21
+    """It is no result: hidden, temporary, a link, left out by the source's filters."""
+    KEPT_REASON_CAP: _KeptReason.ValueType  # 22
+    """The cap was reached."""
+    KEPT_REASON_CHANGED_MEANWHILE: _KeptReason.ValueType  # 23
+    """It changed between the plan and the deletion."""
+    KEPT_REASON_REFUSED: _KeptReason.ValueType  # 24
+    """The source refused: permissions, a read-only file system, an immutable file."""
+    KEPT_REASON_STOPPED: _KeptReason.ValueType  # 25
+    """The run was stopped before its turn."""
+    KEPT_REASON_UNREADABLE: _KeptReason.ValueType  # 26
+    """A folder that cannot be listed, or the file cannot be looked at."""
+
+class KeptReason(_KeptReason, metaclass=_KeptReasonEnumTypeWrapper):
+    """Why a clean-up left a file at the source."""
+
+KEPT_REASON_UNSPECIFIED: KeptReason.ValueType  # 0
+"""Not said."""
+KEPT_REASON_TOO_YOUNG: KeptReason.ValueType  # 1
+"""Younger than `age_hours`."""
+KEPT_REASON_RECENT: KeptReason.ValueType  # 2
+"""Modified within `preserve_recent_minutes`."""
+KEPT_REASON_FUTURE: KeptReason.ValueType  # 3
+"""Its time lies in the future of the source's clock."""
+KEPT_REASON_PRESERVED: KeptReason.ValueType  # 4
+"""It matches `preserve_patterns`."""
+KEPT_REASON_EXCLUDED: KeptReason.ValueType  # 5
+"""It matches `exclude_patterns`."""
+KEPT_REASON_EXTENSION: KeptReason.ValueType  # 6
+"""Its extension is not among `allowed_extensions`."""
+KEPT_REASON_TOO_SMALL: KeptReason.ValueType  # 7
+"""Smaller than `min_size_bytes`."""
+KEPT_REASON_KEEP_LAST: KeptReason.ValueType  # 8
+"""Among the newest `keep_last` of its folder."""
+KEPT_REASON_COUNTER: KeptReason.ValueType  # 9
+"""It has the highest number of its folder and prefix."""
+KEPT_REASON_COMPANION: KeptReason.ValueType  # 10
+"""A file that it goes together with is kept."""
+KEPT_REASON_NOT_SYNCED: KeptReason.ValueType  # 11
+"""It was never synced."""
+KEPT_REASON_CHANGED: KeptReason.ValueType  # 12
+"""It is not what was synced: it changed since, and comes with the next sync."""
+KEPT_REASON_INCOMPLETE: KeptReason.ValueType  # 13
+"""It was incomplete when it was taken."""
+KEPT_REASON_INVALID: KeptReason.ValueType  # 14
+"""Its content did not validate."""
+KEPT_REASON_CULLED: KeptReason.ValueType  # 15
+"""Its owner deleted the library's copy."""
+KEPT_REASON_EDITED: KeptReason.ValueType  # 16
+"""The library's copy was edited, and no other is as it came."""
+KEPT_REASON_COPY_MISSING: KeptReason.ValueType  # 17
+"""The library's copy is not there."""
+KEPT_REASON_COPY_CORRUPT: KeptReason.ValueType  # 18
+"""The library's copy has other bytes than on record."""
+KEPT_REASON_COPY_UNREADABLE: KeptReason.ValueType  # 19
+"""The library's copy cannot be read."""
+KEPT_REASON_COPY_NOT_FLUSHED: KeptReason.ValueType  # 20
+"""The library's copy may not be on the disk yet."""
+KEPT_REASON_NO_RESULT: KeptReason.ValueType  # 21
+"""It is no result: hidden, temporary, a link, left out by the source's filters."""
+KEPT_REASON_CAP: KeptReason.ValueType  # 22
+"""The cap was reached."""
+KEPT_REASON_CHANGED_MEANWHILE: KeptReason.ValueType  # 23
+"""It changed between the plan and the deletion."""
+KEPT_REASON_REFUSED: KeptReason.ValueType  # 24
+"""The source refused: permissions, a read-only file system, an immutable file."""
+KEPT_REASON_STOPPED: KeptReason.ValueType  # 25
+"""The run was stopped before its turn."""
+KEPT_REASON_UNREADABLE: KeptReason.ValueType  # 26
+"""A folder that cannot be listed, or the file cannot be looked at."""
+Global___KeptReason: _TypeAlias = KeptReason  # noqa: Y015
+
 class _FilterReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -313,6 +461,30 @@ JOB_STATE_PAUSED: JobState.ValueType  # 7
 """Held on request; goes on when it is resumed. Not terminal."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
+class _JobKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_KIND_UNSPECIFIED: _JobKind.ValueType  # 0
+    """Not said; a sync."""
+    JOB_KIND_SYNC: _JobKind.ValueType  # 1
+    """It brings files into a library, and cleans up after that where its spec says so."""
+    JOB_KIND_CLEANUP: _JobKind.ValueType  # 2
+    """It only cleans up."""
+
+class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
+    """What a job does."""
+
+JOB_KIND_UNSPECIFIED: JobKind.ValueType  # 0
+"""Not said; a sync."""
+JOB_KIND_SYNC: JobKind.ValueType  # 1
+"""It brings files into a library, and cleans up after that where its spec says so."""
+JOB_KIND_CLEANUP: JobKind.ValueType  # 2
+"""It only cleans up."""
+Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
+
 class _PreviewDecision:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -377,6 +549,8 @@ class _ProgressStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Progre
     """Stopped on request. Terminal."""
     PROGRESS_STATUS_PAUSED: _ProgressStatus.ValueType  # 8
     """Held on request; goes on as what it was when it is resumed. Not terminal."""
+    PROGRESS_STATUS_CLEANING: _ProgressStatus.ValueType  # 9
+    """Deleting at the source what the library has."""
 
 class ProgressStatus(_ProgressStatus, metaclass=_ProgressStatusEnumTypeWrapper):
     """What a job is doing."""
@@ -399,6 +573,8 @@ PROGRESS_STATUS_CANCELLED: ProgressStatus.ValueType  # 7
 """Stopped on request. Terminal."""
 PROGRESS_STATUS_PAUSED: ProgressStatus.ValueType  # 8
 """Held on request; goes on as what it was when it is resumed. Not terminal."""
+PROGRESS_STATUS_CLEANING: ProgressStatus.ValueType  # 9
+"""Deleting at the source what the library has."""
 Global___ProgressStatus: _TypeAlias = ProgressStatus  # noqa: Y015
 
 class _HostKeyTrust:
@@ -841,6 +1017,7 @@ class SyncSpec(_message.Message):
     DEST_PATH_FIELD_NUMBER: _builtins.int
     FOLDERS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    CLEANUP_FIELD_NUMBER: _builtins.int
     dest_path: _builtins.str
     """Root of the library, an absolute path on the services' machine."""
     @_builtins.property
@@ -855,6 +1032,10 @@ class SyncSpec(_message.Message):
     def options(self) -> Global___SyncOptions:
         """How it behaves."""
 
+    @_builtins.property
+    def cleanup(self) -> Global___CleanupPolicy:
+        """What is deleted at the source, and when. Absent: nothing is."""
+
     def __init__(
         self,
         *,
@@ -862,14 +1043,293 @@ class SyncSpec(_message.Message):
         dest_path: _builtins.str = ...,
         folders: _abc.Iterable[Global___FilePath] | None = ...,
         options: Global___SyncOptions | None = ...,
+        cleanup: Global___CleanupPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cleanup", b"cleanup", "options", b"options", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dest_path", b"dest_path", "folders", b"folders", "options", b"options", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleanup", b"cleanup", "dest_path", b"dest_path", "folders", b"folders", "options", b"options", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SyncSpec: _TypeAlias = SyncSpec  # noqa: Y015
+
+@_typing.final
+class CleanupPolicy(_message.Message):
+    """What a clean-up deletes. Whatever it says, only what was read back from the library and is unchanged at the source goes, unless
+    `verify_synced` is false. Times are of the source's own clock.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_SYNC_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    VERIFY_SYNCED_FIELD_NUMBER: _builtins.int
+    I_MEAN_IT_FIELD_NUMBER: _builtins.int
+    AGE_HOURS_FIELD_NUMBER: _builtins.int
+    AGE_BASIS_FIELD_NUMBER: _builtins.int
+    PRESERVE_RECENT_MINUTES_FIELD_NUMBER: _builtins.int
+    PRESERVE_PATTERNS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_PATTERNS_FIELD_NUMBER: _builtins.int
+    ALLOWED_EXTENSIONS_FIELD_NUMBER: _builtins.int
+    MIN_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    KEEP_LAST_FIELD_NUMBER: _builtins.int
+    KEEP_COUNTER_FIELD_NUMBER: _builtins.int
+    MIN_FREE_SPACE_GB_FIELD_NUMBER: _builtins.int
+    TARGET_FREE_SPACE_GB_FIELD_NUMBER: _builtins.int
+    MIN_FREE_SPACE_PERCENT_FIELD_NUMBER: _builtins.int
+    TARGET_FREE_SPACE_PERCENT_FIELD_NUMBER: _builtins.int
+    MIN_AGE_MINUTES_FIELD_NUMBER: _builtins.int
+    MAX_FILES_PER_BATCH_FIELD_NUMBER: _builtins.int
+    MAX_DELETE_FILES_FIELD_NUMBER: _builtins.int
+    MAX_DELETE_SHARE_FIELD_NUMBER: _builtins.int
+    FORCE_CAP_FIELD_NUMBER: _builtins.int
+    TRASH_DAYS_FIELD_NUMBER: _builtins.int
+    CLEAN_CULLED_FIELD_NUMBER: _builtins.int
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    after_sync: _builtins.bool
+    """Each sync of the source ends with a clean-up."""
+    dry_run: _builtins.bool
+    """Only say what would be deleted."""
+    verify_synced: _builtins.bool
+    """Delete only what the library has, bit for bit. Absent: true. False needs `i_mean_it`, and moves files to a trash folder."""
+    i_mean_it: _builtins.bool
+    """`verify_synced: false` is no mistake."""
+    age_hours: _builtins.float
+    """Younger files are kept. Absent: 24."""
+    age_basis: Global___AgeBasis.ValueType
+    """What age is."""
+    preserve_recent_minutes: _builtins.float
+    """Files modified so recently are kept whatever their age. Absent: 5."""
+    min_size_bytes: _builtins.int
+    """Smaller files are kept."""
+    keep_last: _builtins.int
+    """So many of the newest files of each folder are kept."""
+    keep_counter: _builtins.bool
+    """The file with the highest number of each folder and prefix is kept, so that a generator does not start to count anew. Absent: true."""
+    min_free_space_gb: _builtins.float
+    """With less free space at the source, in 10^9 bytes, the oldest files go whatever their age; 0 for never."""
+    target_free_space_gb: _builtins.float
+    """Until so much is free, in 10^9 bytes; 0 for `min_free_space_gb`."""
+    min_free_space_percent: _builtins.float
+    """As `min_free_space_gb`, in hundredths of the file system; the larger of the two counts."""
+    target_free_space_percent: _builtins.float
+    """As `target_free_space_gb`, in hundredths of the file system; the larger of the two counts."""
+    min_age_minutes: _builtins.float
+    """Younger files are kept also when space is low. Absent: 60."""
+    max_files_per_batch: _builtins.int
+    """Files whose intent is written down together; 0 for 100. Batches on the wire may be larger."""
+    max_delete_files: _builtins.int
+    """At most so many files a run. Absent: 10,000."""
+    max_delete_share: _builtins.float
+    """At most this share of what is listed a run, rounded up to whole files. Absent: 0.9."""
+    force_cap: _builtins.bool
+    """Neither of the two counts."""
+    trash_days: _builtins.float
+    """What was put into a trash folder stays there for so many days. Absent: 30."""
+    clean_culled: _builtins.bool
+    """Files that their owner deleted in the library go too, without a copy to compare."""
+    plan_id: _builtins.str
+    """Exactly what this plan of `PreviewCleanup` lists, as far as it still may go; empty for a new plan."""
+    @_builtins.property
+    def preserve_patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What one of these patterns matches is kept."""
+
+    @_builtins.property
+    def exclude_patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What one of these patterns matches is none of the clean-up's business."""
+
+    @_builtins.property
+    def allowed_extensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only files with one of these extensions, and their companions, are deleted; empty for all."""
+
+    def __init__(
+        self,
+        *,
+        after_sync: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
+        verify_synced: _builtins.bool | None = ...,
+        i_mean_it: _builtins.bool = ...,
+        age_hours: _builtins.float | None = ...,
+        age_basis: Global___AgeBasis.ValueType = ...,
+        preserve_recent_minutes: _builtins.float | None = ...,
+        preserve_patterns: _abc.Iterable[_builtins.str] | None = ...,
+        exclude_patterns: _abc.Iterable[_builtins.str] | None = ...,
+        allowed_extensions: _abc.Iterable[_builtins.str] | None = ...,
+        min_size_bytes: _builtins.int = ...,
+        keep_last: _builtins.int = ...,
+        keep_counter: _builtins.bool | None = ...,
+        min_free_space_gb: _builtins.float = ...,
+        target_free_space_gb: _builtins.float = ...,
+        min_free_space_percent: _builtins.float = ...,
+        target_free_space_percent: _builtins.float = ...,
+        min_age_minutes: _builtins.float | None = ...,
+        max_files_per_batch: _builtins.int = ...,
+        max_delete_files: _builtins.int | None = ...,
+        max_delete_share: _builtins.float | None = ...,
+        force_cap: _builtins.bool = ...,
+        trash_days: _builtins.float | None = ...,
+        clean_culled: _builtins.bool = ...,
+        plan_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_age_hours", b"_age_hours", "_keep_counter", b"_keep_counter", "_max_delete_files", b"_max_delete_files", "_max_delete_share", b"_max_delete_share", "_min_age_minutes", b"_min_age_minutes", "_preserve_recent_minutes", b"_preserve_recent_minutes", "_trash_days", b"_trash_days", "_verify_synced", b"_verify_synced", "age_hours", b"age_hours", "keep_counter", b"keep_counter", "max_delete_files", b"max_delete_files", "max_delete_share", b"max_delete_share", "min_age_minutes", b"min_age_minutes", "preserve_recent_minutes", b"preserve_recent_minutes", "trash_days", b"trash_days", "verify_synced", b"verify_synced"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_hours", b"_age_hours", "_keep_counter", b"_keep_counter", "_max_delete_files", b"_max_delete_files", "_max_delete_share", b"_max_delete_share", "_min_age_minutes", b"_min_age_minutes", "_preserve_recent_minutes", b"_preserve_recent_minutes", "_trash_days", b"_trash_days", "_verify_synced", b"_verify_synced", "after_sync", b"after_sync", "age_basis", b"age_basis", "age_hours", b"age_hours", "allowed_extensions", b"allowed_extensions", "clean_culled", b"clean_culled", "dry_run", b"dry_run", "exclude_patterns", b"exclude_patterns", "force_cap", b"force_cap", "i_mean_it", b"i_mean_it", "keep_counter", b"keep_counter", "keep_last", b"keep_last", "max_delete_files", b"max_delete_files", "max_delete_share", b"max_delete_share", "max_files_per_batch", b"max_files_per_batch", "min_age_minutes", b"min_age_minutes", "min_free_space_gb", b"min_free_space_gb", "min_free_space_percent", b"min_free_space_percent", "min_size_bytes", b"min_size_bytes", "plan_id", b"plan_id", "preserve_patterns", b"preserve_patterns", "preserve_recent_minutes", b"preserve_recent_minutes", "target_free_space_gb", b"target_free_space_gb", "target_free_space_percent", b"target_free_space_percent", "trash_days", b"trash_days", "verify_synced", b"verify_synced"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__age_hours: _TypeAlias = _typing.Literal["age_hours"]  # noqa: Y015
+    _WhichOneofArgType__age_hours: _TypeAlias = _typing.Literal["_age_hours", b"_age_hours"]  # noqa: Y015
+    _WhichOneofReturnType__keep_counter: _TypeAlias = _typing.Literal["keep_counter"]  # noqa: Y015
+    _WhichOneofArgType__keep_counter: _TypeAlias = _typing.Literal["_keep_counter", b"_keep_counter"]  # noqa: Y015
+    _WhichOneofReturnType__max_delete_files: _TypeAlias = _typing.Literal["max_delete_files"]  # noqa: Y015
+    _WhichOneofArgType__max_delete_files: _TypeAlias = _typing.Literal["_max_delete_files", b"_max_delete_files"]  # noqa: Y015
+    _WhichOneofReturnType__max_delete_share: _TypeAlias = _typing.Literal["max_delete_share"]  # noqa: Y015
+    _WhichOneofArgType__max_delete_share: _TypeAlias = _typing.Literal["_max_delete_share", b"_max_delete_share"]  # noqa: Y015
+    _WhichOneofReturnType__min_age_minutes: _TypeAlias = _typing.Literal["min_age_minutes"]  # noqa: Y015
+    _WhichOneofArgType__min_age_minutes: _TypeAlias = _typing.Literal["_min_age_minutes", b"_min_age_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__preserve_recent_minutes: _TypeAlias = _typing.Literal["preserve_recent_minutes"]  # noqa: Y015
+    _WhichOneofArgType__preserve_recent_minutes: _TypeAlias = _typing.Literal["_preserve_recent_minutes", b"_preserve_recent_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__trash_days: _TypeAlias = _typing.Literal["trash_days"]  # noqa: Y015
+    _WhichOneofArgType__trash_days: _TypeAlias = _typing.Literal["_trash_days", b"_trash_days"]  # noqa: Y015
+    _WhichOneofReturnType__verify_synced: _TypeAlias = _typing.Literal["verify_synced"]  # noqa: Y015
+    _WhichOneofArgType__verify_synced: _TypeAlias = _typing.Literal["_verify_synced", b"_verify_synced"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__age_hours) -> _WhichOneofReturnType__age_hours | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_counter) -> _WhichOneofReturnType__keep_counter | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_delete_files) -> _WhichOneofReturnType__max_delete_files | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_delete_share) -> _WhichOneofReturnType__max_delete_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_age_minutes) -> _WhichOneofReturnType__min_age_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preserve_recent_minutes) -> _WhichOneofReturnType__preserve_recent_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trash_days) -> _WhichOneofReturnType__trash_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__verify_synced) -> _WhichOneofReturnType__verify_synced | None: ...
+
+Global___CleanupPolicy: _TypeAlias = CleanupPolicy  # noqa: Y015
+
+@_typing.final
+class KeptFiles(_message.Message):
+    """How many files were kept for one reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    reason: Global___KeptReason.ValueType
+    """Why."""
+    files: _builtins.int
+    """How many."""
+    size_bytes: _builtins.int
+    """Their bytes, as far as they were looked at."""
+    def __init__(
+        self,
+        *,
+        reason: Global___KeptReason.ValueType = ...,
+        files: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "reason", b"reason", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptFiles: _TypeAlias = KeptFiles  # noqa: Y015
+
+@_typing.final
+class CleanupSummary(_message.Message):
+    """What a clean-up did, or, of a dry run, would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_SCANNED_FIELD_NUMBER: _builtins.int
+    FILES_DELETED_FIELD_NUMBER: _builtins.int
+    FILES_KEPT_FIELD_NUMBER: _builtins.int
+    SPACE_FREED_BYTES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    FILES_VANISHED_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    FOLDERS_REMOVED_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    PROBLEMS_TOTAL_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_BEFORE_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_AFTER_FIELD_NUMBER: _builtins.int
+    TRASHED_FIELD_NUMBER: _builtins.int
+    files_scanned: _builtins.int
+    """Files seen at the source."""
+    files_deleted: _builtins.int
+    """Files that are gone by it; of a dry run, that would go."""
+    files_kept: _builtins.int
+    """Files that it left; the sum of `kept`."""
+    space_freed_bytes: _builtins.int
+    """Bytes of `files_deleted`."""
+    errors: _builtins.int
+    """Files that should have gone and could not, and copies that are not good."""
+    dry_run: _builtins.bool
+    """Nothing was deleted, on request."""
+    files_vanished: _builtins.int
+    """Files that somebody else had removed when it was their turn."""
+    folders_removed: _builtins.int
+    """Empty dated folders that were removed."""
+    problems_total: _builtins.int
+    """How many problems there were in all."""
+    free_bytes_before: _builtins.int
+    """Free space at the source before; absent where it is not known."""
+    free_bytes_after: _builtins.int
+    """Free space at the source after; absent where it is not known."""
+    trashed: _builtins.bool
+    """Files went to a trash folder, not to nothing."""
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptFiles]:
+        """What was left, by the reason."""
+
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]:
+        """The first problems, at most 100."""
+
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Things worth a look, for people, such as a clock that is off; at most 20."""
+
+    def __init__(
+        self,
+        *,
+        files_scanned: _builtins.int = ...,
+        files_deleted: _builtins.int = ...,
+        files_kept: _builtins.int = ...,
+        space_freed_bytes: _builtins.int = ...,
+        errors: _builtins.int = ...,
+        dry_run: _builtins.bool = ...,
+        files_vanished: _builtins.int = ...,
+        kept: _abc.Iterable[Global___KeptFiles] | None = ...,
+        folders_removed: _builtins.int = ...,
+        problems: _abc.Iterable[Global___Problem] | None = ...,
+        problems_total: _builtins.int = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+        free_bytes_before: _builtins.int | None = ...,
+        free_bytes_after: _builtins.int | None = ...,
+        trashed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_free_bytes_after", b"_free_bytes_after", "_free_bytes_before", b"_free_bytes_before", "free_bytes_after", b"free_bytes_after", "free_bytes_before", b"free_bytes_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_bytes_after", b"_free_bytes_after", "_free_bytes_before", b"_free_bytes_before", "dry_run", b"dry_run", "errors", b"errors", "files_deleted", b"files_deleted", "files_kept", b"files_kept", "files_scanned", b"files_scanned", "files_vanished", b"files_vanished", "folders_removed", b"folders_removed", "free_bytes_after", b"free_bytes_after", "free_bytes_before", b"free_bytes_before", "kept", b"kept", "notes", b"notes", "problems", b"problems", "problems_total", b"problems_total", "space_freed_bytes", b"space_freed_bytes", "trashed", b"trashed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__free_bytes_after: _TypeAlias = _typing.Literal["free_bytes_after"]  # noqa: Y015
+    _WhichOneofArgType__free_bytes_after: _TypeAlias = _typing.Literal["_free_bytes_after", b"_free_bytes_after"]  # noqa: Y015
+    _WhichOneofReturnType__free_bytes_before: _TypeAlias = _typing.Literal["free_bytes_before"]  # noqa: Y015
+    _WhichOneofArgType__free_bytes_before: _TypeAlias = _typing.Literal["_free_bytes_before", b"_free_bytes_before"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__free_bytes_after) -> _WhichOneofReturnType__free_bytes_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__free_bytes_before) -> _WhichOneofReturnType__free_bytes_before | None: ...
+
+Global___CleanupSummary: _TypeAlias = CleanupSummary  # noqa: Y015
 
 @_typing.final
 class Problem(_message.Message):
@@ -927,6 +1387,7 @@ class SyncSummary(_message.Message):
     FILES_DUPLICATE_FIELD_NUMBER: _builtins.int
     FILES_CULLED_FIELD_NUMBER: _builtins.int
     FILTERED_FIELD_NUMBER: _builtins.int
+    CLEANUP_FIELD_NUMBER: _builtins.int
     files_transferred: _builtins.int
     """Files that are new in the library."""
     bytes_transferred: _builtins.int
@@ -961,6 +1422,10 @@ class SyncSummary(_message.Message):
     def filtered(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilteredFiles]:
         """`files_filtered` divided by the reason, each at most once; what is missing of the sum has a reason that is not known."""
 
+    @_builtins.property
+    def cleanup(self) -> Global___CleanupSummary:
+        """What the clean-up of the source did; absent where there was none."""
+
     def __init__(
         self,
         *,
@@ -978,10 +1443,11 @@ class SyncSummary(_message.Message):
         files_duplicate: _builtins.int = ...,
         files_culled: _builtins.int = ...,
         filtered: _abc.Iterable[Global___FilteredFiles] | None = ...,
+        cleanup: Global___CleanupSummary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cleanup", b"cleanup", "duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_transferred", b"bytes_transferred", "duration", b"duration", "files_culled", b"files_culled", "files_duplicate", b"files_duplicate", "files_failed", b"files_failed", "files_filtered", b"files_filtered", "files_invalid", b"files_invalid", "files_transferred", b"files_transferred", "files_unchanged", b"files_unchanged", "files_unsettled", b"files_unsettled", "files_vanished", b"files_vanished", "filtered", b"filtered", "problems", b"problems", "problems_total", b"problems_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_transferred", b"bytes_transferred", "cleanup", b"cleanup", "duration", b"duration", "files_culled", b"files_culled", "files_duplicate", b"files_duplicate", "files_failed", b"files_failed", "files_filtered", b"files_filtered", "files_invalid", b"files_invalid", "files_transferred", b"files_transferred", "files_unchanged", b"files_unchanged", "files_unsettled", b"files_unsettled", "files_vanished", b"files_vanished", "filtered", b"filtered", "problems", b"problems", "problems_total", b"problems_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1015,7 +1481,7 @@ Global___FilteredFiles: _TypeAlias = FilteredFiles  # noqa: Y015
 
 @_typing.final
 class Job(_message.Message):
-    """A sync that was asked for, and what became of it."""
+    """A sync or a clean-up that was asked for, and what became of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1031,6 +1497,7 @@ class Job(_message.Message):
     RETRY_OF_FIELD_NUMBER: _builtins.int
     LIMIT_MBPS_FIELD_NUMBER: _builtins.int
     ACTIVITIES_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Identifies the job, `job_` and 26 characters that sort by time."""
     sync_id: _builtins.str
@@ -1041,6 +1508,8 @@ class Job(_message.Message):
     """The ended job whose failures it takes; empty for any other."""
     limit_mbps: _builtins.float
     """Megabits a second that count in place of its options, 0 for no limit; absent while its options count."""
+    kind: Global___JobKind.ValueType
+    """What it does."""
     @_builtins.property
     def spec(self) -> Global___SyncSpec:
         """What was asked for."""
@@ -1084,10 +1553,11 @@ class Job(_message.Message):
         retry_of: _builtins.str = ...,
         limit_mbps: _builtins.float | None = ...,
         activities: _abc.Iterable[Global___JobActivity] | None = ...,
+        kind: Global___JobKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_mbps", b"_limit_mbps", "create_time", b"create_time", "end_time", b"end_time", "limit_mbps", b"limit_mbps", "problem", b"problem", "spec", b"spec", "start_time", b"start_time", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_mbps", b"_limit_mbps", "activities", b"activities", "create_time", b"create_time", "end_time", b"end_time", "job_id", b"job_id", "limit_mbps", b"limit_mbps", "problem", b"problem", "retry_of", b"retry_of", "spec", b"spec", "start_time", b"start_time", "state", b"state", "summary", b"summary", "sync_id", b"sync_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_mbps", b"_limit_mbps", "activities", b"activities", "create_time", b"create_time", "end_time", b"end_time", "job_id", b"job_id", "kind", b"kind", "limit_mbps", b"limit_mbps", "problem", b"problem", "retry_of", b"retry_of", "spec", b"spec", "start_time", b"start_time", "state", b"state", "summary", b"summary", "sync_id", b"sync_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit_mbps: _TypeAlias = _typing.Literal["limit_mbps"]  # noqa: Y015
     _WhichOneofArgType__limit_mbps: _TypeAlias = _typing.Literal["_limit_mbps", b"_limit_mbps"]  # noqa: Y015
@@ -1317,6 +1787,10 @@ class JobProgress(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     FOLDERS_FIELD_NUMBER: _builtins.int
     FILES_PROCESSED_FIELD_NUMBER: _builtins.int
+    FILES_TO_CLEAN_FIELD_NUMBER: _builtins.int
+    FILES_CLEANED_FIELD_NUMBER: _builtins.int
+    BYTES_TO_CLEAN_FIELD_NUMBER: _builtins.int
+    BYTES_CLEANED_FIELD_NUMBER: _builtins.int
     sync_id: _builtins.str
     """The run it is about."""
     job_id: _builtins.str
@@ -1347,6 +1821,14 @@ class JobProgress(_message.Message):
     """Things worth a look that failed nothing."""
     files_processed: _builtins.int
     """Files whose metadata was read, while processing."""
+    files_to_clean: _builtins.int
+    """Files that are to be deleted at the source, while cleaning."""
+    files_cleaned: _builtins.int
+    """Files that the clean-up is done with."""
+    bytes_to_clean: _builtins.int
+    """Bytes of `files_to_clean`."""
+    bytes_cleaned: _builtins.int
+    """Bytes of `files_cleaned`."""
     @_builtins.property
     def current_folder(self) -> Global___FilePath:
         """Folder of the file that moved last."""
@@ -1400,10 +1882,14 @@ class JobProgress(_message.Message):
         warnings: _builtins.int = ...,
         folders: _abc.Iterable[Global___FolderProgress] | None = ...,
         files_processed: _builtins.int = ...,
+        files_to_clean: _builtins.int = ...,
+        files_cleaned: _builtins.int = ...,
+        bytes_to_clean: _builtins.int = ...,
+        bytes_cleaned: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["current_file", b"current_file", "current_folder", b"current_folder", "end_time", b"end_time", "remaining", b"remaining", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_done", b"bytes_done", "bytes_per_second", b"bytes_per_second", "bytes_total", b"bytes_total", "current_file", b"current_file", "current_folder", b"current_folder", "current_stage", b"current_stage", "end_time", b"end_time", "errors", b"errors", "files_done", b"files_done", "files_processed", b"files_processed", "files_total", b"files_total", "folders", b"folders", "folders_done", b"folders_done", "folders_total", b"folders_total", "job_id", b"job_id", "percent", b"percent", "remaining", b"remaining", "start_time", b"start_time", "status", b"status", "sync_id", b"sync_id", "update_time", b"update_time", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_cleaned", b"bytes_cleaned", "bytes_done", b"bytes_done", "bytes_per_second", b"bytes_per_second", "bytes_to_clean", b"bytes_to_clean", "bytes_total", b"bytes_total", "current_file", b"current_file", "current_folder", b"current_folder", "current_stage", b"current_stage", "end_time", b"end_time", "errors", b"errors", "files_cleaned", b"files_cleaned", "files_done", b"files_done", "files_processed", b"files_processed", "files_to_clean", b"files_to_clean", "files_total", b"files_total", "folders", b"folders", "folders_done", b"folders_done", "folders_total", b"folders_total", "job_id", b"job_id", "percent", b"percent", "remaining", b"remaining", "start_time", b"start_time", "status", b"status", "sync_id", b"sync_id", "update_time", b"update_time", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
