@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Self
 
@@ -28,7 +29,6 @@ from mediasync.sources.base import (
     WantedFile,
 )
 from mediasync.sources.channel import Launcher
-from mediasync.sources.refusals import Refused
 from mediasync.sources.selection import EVERYTHING, Selection
 
 
@@ -158,17 +158,38 @@ class AgentConnection:
         async for outcome in self._run(DeleteCall(self._session, self._folders.all()), files, self._selection):
             yield outcome
 
-    def move_aside(self, files: AsyncIterator[Sequence[DoomedFile]], into: bytes) -> AsyncIterator[FileDeleted]:
-        """ENGINE_CANNOT."""
-        return Refused(_cannot("move files aside"))
+    async def move_aside(self, files: AsyncIterator[Sequence[DoomedFile]], into: bytes) -> AsyncIterator[FileDeleted]:
+        """Moves files into a folder of their own; see `Connection.move_aside`. One that is left early closes the connection."""
+        call = DeleteCall(self._session, self._folders.all(), check_relative(into))
+        async for outcome in self._run(call, files, self._selection):
+            yield outcome
 
     async def empty_aside(self, folder: bytes, before: str) -> int:
-        """ENGINE_CANNOT."""
-        raise _cannot("empty a folder of what was moved aside")
+        """Deletes what was moved aside before a day; see `Connection.empty_aside`. Raises SOURCE_UNREADABLE where some of it cannot be."""
+        day = datetime.date.fromisoformat(before).isoformat()
+        count, message = wire.emptied(await self._ask(requests.empty_aside(check_relative(folder), day), wire.Answer.EMPTIED))
+        if message:
+            raise MediasyncError(
+                Reason.SOURCE_UNREADABLE,
+                f"not all of {display(folder)} at {self._session.place} could be removed: {message} ({count} files went)",
+                "Remove what is left there by hand, or give the login the right to.",
+            )
+        return count
 
     async def remove_empty_folders(self, folders: Sequence[bytes]) -> list[bytes]:
-        """ENGINE_CANNOT."""
-        raise _cannot("remove folders")
+        """Removes folders that are empty; see `Connection.remove_empty_folders`."""
+        for folder in folders:
+            check_relative(folder)
+        gone: list[bytes] = []
+        for request, asked in requests.remove_folders(folders, self._folders.all()):
+            some = await self._names(request)
+            left = iter(asked)
+            # In the order in which they were asked for, each once at most.
+            if not all(folder in left for folder in some):
+                await self.close()
+                raise broken("a folder that was not to be removed")
+            gone += some
+        return gone
 
     async def surroundings(self) -> Surroundings:
         """Free space, and the programs that are there."""
@@ -227,7 +248,3 @@ class AgentConnection:
 def _check_below(folder: bytes, path: bytes) -> None:
     if folder and path != folder and not path.startswith(folder + b"/"):
         raise broken(f"something outside of the folder that was asked for: {display(path[:200])}")
-
-
-def _cannot(what: str) -> MediasyncError:
-    return MediasyncError(Reason.ENGINE_CANNOT, f"the agent cannot {what}", "Use another engine.")

@@ -5,6 +5,7 @@ A file's bytes go to its sink in the very callback that received them, without a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from mediasync.sources.agent import requests, wire
@@ -12,7 +13,10 @@ from mediasync.sources.agent.calls import MAX_BATCHES, BatchCall
 from mediasync.sources.agent.payloads import broken
 from mediasync.sources.agent.session import Session
 from mediasync.sources.base import DoomedFile, FileDeleted, FileHashed, FileRead, Pace, SinkOpener, WantedFile
+from mediasync.sources.groups import grouped, untrue
 
+MAX_DELETIONS = 16  # batches that are asked for ahead, if they come to no more than
+AHEAD_BYTES = 512 << 20
 FRAMES_BYTES = 64  # about what the frames of one file take on the line besides its bytes
 
 
@@ -103,20 +107,41 @@ class HashCall(BatchCall[WantedFile, FileHashed]):
 
 
 class DeleteCall(BatchCall[DoomedFile, FileDeleted]):
-    """Answers of one `Connection.delete_unchanged`."""
+    """Answers of one `Connection.delete_unchanged`, or with `into` of one `Connection.move_aside`."""
 
-    def __init__(self, session: Session, folders: Sequence[bytes]) -> None:
+    def __init__(self, session: Session, folders: Sequence[bytes], into: bytes = b"") -> None:
         super().__init__(session)
         self._folders = folders
+        self._into = into
+        self._groups: deque[Sequence[DoomedFile]] = deque()
+        self._outcomes_of_group: list[FileDeleted] = []
+        self._bytes_outstanding = 0
 
     def requests(self, batch: Sequence[DoomedFile]) -> Iterable[bytes]:
         """Asks for the deletions."""
-        return requests.delete(batch, self._folders)
+        groups = grouped(batch)
+        self._groups.extend(groups)
+        self._bytes_outstanding += sum(file.size_bytes for file in batch)
+        return requests.delete(groups, self._folders, self._into)
+
+    def has_room(self, batches: int) -> bool:
+        """As many as the far side can hash in a round trip of a long line; none of them is answered before it is its turn."""
+        return batches < 2 or (batches < MAX_DELETIONS and self._bytes_outstanding < AHEAD_BYTES)
 
     def frame(self, kind: int, payload: bytes) -> int:
         """A file was deleted, or not."""
-        doomed = self.expected()
+        self.expected()
         if kind != wire.Answer.DELETED:
             raise broken(f"a frame of kind {kind} in place of a deletion")
-        self.answered(FileDeleted(doomed, *wire.deleted(payload)))
+        group, outcomes = self._groups[0], self._outcomes_of_group
+        doomed = group[len(outcomes)]
+        outcomes.append(FileDeleted(doomed, *wire.deleted(payload)))
+        if len(outcomes) == len(group):
+            if (lie := untrue(outcomes)) is not None:
+                raise broken(lie)
+            self._groups.popleft()
+            self._outcomes_of_group = []
+            self._bytes_outstanding -= sum(file.size_bytes for file in group)
+            for outcome in outcomes:
+                self.answered(outcome)
         return 0

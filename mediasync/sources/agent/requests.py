@@ -18,10 +18,11 @@ _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _I64 = struct.Struct(">q")
 _WANTED = struct.Struct(">QqQddQ")
-_DOOMED = struct.Struct(">QqQ32s")
+_DOOMED = struct.Struct(">QqQB32s")
 _SELECT = struct.Struct(">BQQdd")
 _FOLLOW = {FollowSymlinks.NONE: 0, FollowSymlinks.FILES: 1, FollowSymlinks.ALL: 2}
-_EXACT, _QUICK, _EXPLAIN = 1, 2, 4
+_EXACT, _QUICK, _EXPLAIN, _AGES = 1, 2, 4, 8
+_JOINED, _NOT_HASHED = 1, 2
 _NEGATED, _FOLDERS_ONLY = 1, 2
 
 
@@ -97,7 +98,7 @@ def scan(request: ScanRequest, folders: Sequence[bytes]) -> Iterator[bytes]:
     """Asks for a scan, in several frames where many directories are known."""
     yield from _known(request.known_directories.items())
     exact = request.changed_since_ns is not None
-    flags = _EXACT * exact | _QUICK * (exact and request.quick) | _EXPLAIN * request.explain
+    flags = _EXACT * exact | _QUICK * (exact and request.quick) | _EXPLAIN * request.explain | _AGES * request.ages
     yield frame(Request.SCAN, _I64.pack(request.changed_since_ns or 0) + bytes([flags]) + _text(request.folder) + _texts(folders))
 
 
@@ -120,12 +121,40 @@ def read(files: Sequence[WantedFile], folders: Sequence[bytes], kind: Request = 
         yield frame(kind, entries + _U32.pack(len(batch)) + b"".join(batch))
 
 
-def delete(files: Sequence[DoomedFile], folders: Sequence[bytes]) -> Iterator[bytes]:
-    """Asks for deletions."""
+def _doomed(file: DoomedFile, *, first: bool) -> bytes:
+    flags = _JOINED * (not first) | _NOT_HASHED * (not file.sha256)
+    return _DOOMED.pack(file.size_bytes, file.mtime_ns, file.inode, flags, file.sha256) + _text(file.path)
+
+
+def delete(groups: Sequence[Sequence[DoomedFile]], folders: Sequence[bytes], into: bytes = b"") -> Iterator[bytes]:
+    """Asks for deletions, or with `into` for moving aside. A group is in one frame."""
+    kind = Request.MOVE_ASIDE if into else Request.DELETE
+    head = (_text(into) if into else b"") + _texts(folders)
+    items: list[bytes] = []
+    count = size = 0
+    for group in groups:
+        item = b"".join(_doomed(file, first=file is group[0]) for file in group)
+        if items and size + len(item) > MAX_REQUEST:
+            yield frame(kind, head + _U32.pack(count) + b"".join(items))
+            items, count, size = [], 0, 0
+        items.append(item)
+        count += len(group)
+        size += len(item)
+    if items:
+        yield frame(kind, head + _U32.pack(count) + b"".join(items))
+
+
+def empty_aside(folder: bytes, before: str) -> bytes:
+    """Asks for the end of what was moved aside."""
+    return frame(Request.EMPTY_ASIDE, _text(folder) + _text(before.encode()))
+
+
+def remove_folders(asked: Sequence[bytes], folders: Sequence[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Asks for the end of empty folders: frames, and which they ask for."""
     entries = _texts(folders)
-    doomed = (_DOOMED.pack(file.size_bytes, file.mtime_ns, file.inode, file.sha256) + _text(file.path) for file in files)
-    for batch in _batches(doomed, MAX_REQUEST):
-        yield frame(Request.DELETE, entries + _U32.pack(len(batch)) + b"".join(batch))
+    left = iter(asked)
+    for batch in _batches(map(_text, asked), MAX_REQUEST):
+        yield frame(Request.REMOVE_FOLDERS, entries + _U32.pack(len(batch)) + b"".join(batch)), [next(left) for _ in batch]
 
 
 def surroundings() -> bytes:

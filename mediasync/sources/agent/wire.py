@@ -16,7 +16,7 @@ from mediasync.paths import MAX_PATH_BYTES, display
 from mediasync.sources.agent.payloads import I64, LARGEST, U32, U64, Fields, broken, check_path, entry_of
 from mediasync.sources.base import DeleteStatus, FileEntry, ReadStatus, Surroundings
 
-VERSION = 3
+VERSION = 4
 MARKER = b"\0mediasync-agent "
 MAX_FRAME = 1 << 20
 
@@ -38,6 +38,9 @@ class Request(enum.IntEnum):
     DELETE = 9
     WATCH = 10
     SURROUNDINGS = 11
+    MOVE_ASIDE = 12
+    EMPTY_ASIDE = 13
+    REMOVE_FOLDERS = 14
 
 
 class Answer(enum.IntEnum):
@@ -60,10 +63,11 @@ class Answer(enum.IntEnum):
     DELETED = 79
     MOVED = 80
     FREE = 81
+    EMPTIED = 82
 
 
 _VERDICTS = (ReadStatus.OK, ReadStatus.UNSETTLED, ReadStatus.CHANGED, ReadStatus.VANISHED, ReadStatus.UNREADABLE)
-_DELETIONS = (DeleteStatus.DELETED, DeleteStatus.CHANGED, DeleteStatus.VANISHED, DeleteStatus.REFUSED)
+_DELETIONS = (DeleteStatus.DELETED, DeleteStatus.CHANGED, DeleteStatus.VANISHED, DeleteStatus.REFUSED, DeleteStatus.KEPT)
 _DIGEST_BYTES = 32
 _HAS_ENTRY, _INCOMPLETE = 1, 2
 _ROOT_MISSING, _ROOT_UNREADABLE = 1, 2
@@ -121,6 +125,16 @@ def failed(payload: bytes, place: str) -> MediasyncError:
         f"there is no folder {tried} at {place}; {there}",
         "Give the folder that holds the results as the path of the source: ssh://host/path, docker://container/path or /path.",
     )
+
+
+def emptied(payload: bytes) -> tuple[int, str]:
+    """Reads EMPTIED: how many files went, and why others did not."""
+    fields = Fields(Answer.EMPTIED, payload)
+    count, message = fields.number(U64), fields.message()
+    fields.done()
+    if count >= LARGEST:
+        raise broken(f"the end of {count} files")
+    return count, message
 
 
 def names(payload: bytes) -> list[bytes]:

@@ -24,6 +24,7 @@ def failing(real, fd_at, offset_at):
         return real(*args)
     return call
 os.pread = failing(os.pread, 0, 2)
+os.preadv = failing(os.preadv, 0, 2)
 os.sendfile = failing(os.sendfile, 1, 2)
 """
 LARGE = 3 << 20

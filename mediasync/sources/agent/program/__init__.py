@@ -3,8 +3,9 @@
 Python 3.6 and later, standard library only. The modules of this folder are its parts: `PARTS` is the order in which
 `mediasync.sources.agent.assembly` joins them into the one text that is sent, without their imports of each other; top-level names are
 therefore unique across them. It speaks binary frames on stdin and stdout (`frames`), answers one request after the other, never writes to a
-file, deletes only what `deleting` is told to, and ends when stdin ends or nobody reads its stdout any more. The next requests may be sent
-while it is still busy: they wait in the pipe. `mediasync.sources.agent.wire` holds the other end's view of the same frames.
+file, deletes or moves only what `deleting` and `aside` are told to, and ends when stdin ends or nobody reads its stdout any more. The next
+requests may be sent while it is still busy: they wait in the pipe. `mediasync.sources.agent.wire` holds the other end's view of the same
+frames.
 
 How the races are closed at the file:
 
@@ -22,4 +23,18 @@ Which file counts as complete, and what an mtime in the future means, is said at
 and what it is not, at `deleting`.
 """
 
-PARTS = ("frames", "tree", "endings", "selecting", "dividing", "scanning", "reading", "deleting", "watching", "answering")
+PARTS = (
+    "frames",
+    "tree",
+    "system",
+    "endings",
+    "selecting",
+    "dividing",
+    "scanning",
+    "reading",
+    "hashing",
+    "deleting",
+    "aside",
+    "watching",
+    "answering",
+)

@@ -6,10 +6,14 @@ import stat
 import struct
 import sys
 
-from mediasync.sources.agent.program.deleting import DOOMED, Deleter
+from mediasync.sources.agent.program.aside import Aside, Emptying, remove_folder
+from mediasync.sources.agent.program.deleting import DOOMED, Deleter, Doomed, grouped, unlink
 from mediasync.sources.agent.program.frames import (
+    AGES,
     BROKEN,
     DELETE,
+    EMPTIED,
+    EMPTY_ASIDE,
     EXACT,
     EXPLAIN,
     FAILED,
@@ -24,10 +28,12 @@ from mediasync.sources.agent.program.frames import (
     MAX_FRAME,
     MAX_NAME,
     MISSING,
+    MOVE_ASIDE,
     NAMES,
     QUICK,
     READ,
     READY,
+    REMOVE_FOLDERS,
     SCAN,
     SELECT,
     SURROUNDINGS,
@@ -145,7 +151,19 @@ class Agent:
             elif kind == READ or kind == HASH:
                 self.read(root, fields, kind == HASH)
             elif kind == DELETE:
-                self.delete(root, fields)
+                self.delete(root, fields, unlink)
+            elif kind == MOVE_ASIDE:
+                aside = Aside(root, fields.text())
+                try:
+                    self.delete(root, fields, aside)
+                finally:
+                    aside.close()
+            elif kind == EMPTY_ASIDE:
+                emptying = Emptying(self.output, root)
+                emptying.run(fields.text(), fields.text())
+                self.output.frame(EMPTIED, U64.pack(emptying.files) + text(emptying.failed))
+            elif kind == REMOVE_FOLDERS:
+                self.remove_folders(root, fields)
             elif kind == WATCH:
                 self.watch(root, fields)
             elif kind == SURROUNDINGS:
@@ -188,7 +206,9 @@ class Agent:
         folder = fields.text()
         tree = Tree(root, fields.texts(), self.selection.follow)
         try:
-            scanner = Scanner(self.output, tree, self.selection, self.take_known(), since if flags & EXACT else None, flags & EXPLAIN)
+            scanner = Scanner(
+                self.output, tree, self.selection, self.take_known(), since if flags & EXACT else None, flags & EXPLAIN, flags & AGES
+            )
             scanner.run(folder, flags & QUICK)
         finally:
             tree.close()
@@ -204,15 +224,33 @@ class Agent:
         finally:
             folders.close()
 
-    def delete(self, root, fields):
+    def delete(self, root, fields, remove):
         folders = Folders(Tree(root, fields.texts(), FOLLOW_NONE))
         try:
-            deleter = Deleter(self.output, folders)
+            files = []
             for _ in range(fields.number(U32)):
                 doomed = DOOMED.unpack(fields.take(DOOMED.size))
-                deleter.delete(fields.text(), doomed)
+                files.append(Doomed(fields.text(), doomed))
+            Deleter(self.output, folders, remove).run(grouped(files))
         finally:
             folders.close()
+
+    def remove_folders(self, root, fields):
+        tree = Tree(root, fields.texts(), FOLLOW_NONE)
+        gone = []
+        for path in fields.texts():
+            above, _, name = path.rpartition(b"/")
+            try:
+                top, rest = tree.top(above)
+            except OSError:
+                continue
+            try:
+                if remove_folder(top, rest + b"/" + name if rest else name):
+                    gone.append(path)
+            finally:
+                os.close(top)
+            self.output.tick()
+        self.output.frame(NAMES, texts(gone))
 
     def watch(self, root, fields):
         folder = fields.text()

@@ -28,6 +28,8 @@ from mediasync.sources.agent.program.frames import (
 from mediasync.sources.agent.program.tree import NOT_THERE, age_of, entry_of, inode_of, nanoseconds
 
 INLINE = 256 * 1024  # files up to this size are read in one piece and known to be unchanged before the first byte leaves
+AHEAD = 4 << 20  # bytes of a file that the system is asked to have ready
+PREADV = getattr(os, "preadv", None)  # from Python 3.7 on
 GRAIN_SECONDS = 0.05  # more than the grain of any kernel's file clock
 
 WANTED = struct.Struct(">QqQddQ")
@@ -55,16 +57,41 @@ def settled(output, fd):
 
 def digest_of(output, fd, count):
     """The sha256 of the first `count` bytes; None if there are fewer."""
+    advise(fd, count)
+    return hash_of(fd, count, bytearray(min(PIECE, count)), output.tick)
+
+
+def advise(fd, count):
+    """Tells the system that a file is about to be read from its beginning to its end."""
+    if hasattr(os, "posix_fadvise"):
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            os.posix_fadvise(fd, 0, min(count, AHEAD), os.POSIX_FADV_WILLNEED)
+        except OSError:
+            return
+
+
+def hash_of(fd, count, space, tick):
+    """The same, read into `space`: memory that is taken anew for each piece costs a fifth of the hashing."""
     import hashlib
 
-    digest, offset = hashlib.sha256(), 0
+    digest, offset, view = hashlib.sha256(), 0, memoryview(space)
+    if PREADV is None:
+        while offset < count:
+            data = os.pread(fd, min(PIECE, count - offset), offset)
+            if not data:
+                return None
+            digest.update(data)
+            offset += len(data)
+            tick()
+        return digest.digest()
     while offset < count:
-        data = os.pread(fd, min(4 * PIECE, count - offset), offset)
-        if not data:
+        got = PREADV(fd, [view[: count - offset]], offset)
+        if not got:
             return None
-        digest.update(data)
-        offset += len(data)
-        output.tick()
+        digest.update(view[:got])
+        offset += got
+        tick()
     return digest.digest()
 
 

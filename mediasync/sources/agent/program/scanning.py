@@ -6,6 +6,7 @@ import stat
 
 from mediasync.sources.agent.program.dividing import SCAN_TOTALS, processes_for, scan_divided
 from mediasync.sources.agent.program.frames import (
+    AGED,
     COMPLETE,
     DIRECTORY,
     FILTERED,
@@ -25,13 +26,17 @@ from mediasync.sources.agent.program.frames import (
     texts,
 )
 from mediasync.sources.agent.program.selecting import LINK, OUTSIDE, SPECIAL, TOO_YOUNG
+from mediasync.sources.agent.program.system import Births
 from mediasync.sources.agent.program.tree import (
+    AGED_ENTRY,
     ENTRY,
     FOLLOW_ALL,
     FOLLOW_NONE,
     FUTURE,
     NOT_THERE,
+    UNKNOWN,
     age_of,
+    aged_entry_of,
     below,
     descend,
     entry_of,
@@ -46,13 +51,15 @@ LINK_ERRORS = (errno.ELOOP, errno.ENOTDIR)
 class Scanner:
     """One scan."""
 
-    def __init__(self, output, tree, selection, known, since, explain):
+    def __init__(self, output, tree, selection, known, since, explain, ages=False):
         self.output = output
         self.tree = tree
         self.selection = selection
         self.known = known
         self.since = since
         self.explain = explain
+        self.births = Births() if ages else None
+        self.form = AGED_ENTRY if ages else ENTRY
         self.seen = self.size = 0
         self.filtered = [0] * (OUTSIDE + 1)  # by reason, of which that is the last
 
@@ -197,6 +204,7 @@ class Scanner:
         narrow, limits, following = selection.narrow, selection.limits, self.tree.follow != FOLLOW_NONE
         prefix = path + b"/" if path else b""
         directories, files, long, failed, young = [], [], 0, "", False
+        births = self.births
         room = min(MAX_NAME, MAX_PATH - len(prefix))
         seen = size = looked = 0
         with os.scandir(b".") as entries:
@@ -268,7 +276,10 @@ class Scanner:
                 size += status_of.st_size
                 if status_of.st_ctime_ns >= since:
                     # One bytes object a file: a directory may hold a million. NUL sorts before anything in a name.
-                    files.append(name + b"\0" + entry_of(status_of))
+                    if births is None:
+                        files.append(name + b"\0" + entry_of(status_of))
+                    else:
+                        files.append(name + b"\0" + aged_entry_of(status_of, births.of(name, status_of)))
         self.seen += seen
         self.size += size
         if moved and len(files) > CHUNK:
@@ -311,31 +322,36 @@ class Scanner:
 
     def report(self, path, inode, files, flags):
         files.sort()
-        names = []
+        names, width = [], self.form.size
+        if self.births is not None:
+            flags |= AGED
         if flags & HAS_NAMES:
-            names = [item[: -ENTRY.size - 1] for item in files]
-            files = [item for item in files if ENTRY.unpack(item[-ENTRY.size :])[2] >= self.since]
+            names = [item[: -width - 1] for item in files]
+            files = [item for item in files if self.form.unpack(item[-width:])[2] >= self.since]
         head = text(path) + U64.pack(inode)
         for start in range(0, len(files) or 1, CHUNK):
             some = files[start : start + CHUNK]
             more = MORE if start + CHUNK < len(files) else 0
             parts = [bytes([flags | more]) + head + U32.pack(len(some))]
-            parts.extend(columns(some))
+            parts.extend(columns(some, self.form))
             parts.append(texts(names))
             self.output.frame(DIRECTORY, b"".join(parts))
         self.output.tick()
 
 
-def columns(items):
+def columns(items, form=ENTRY):
     """Names, sizes, mtimes, how much later the ctimes are, and inodes, each as one text: a database makes the same of what it has on
     record, so that files that did not move are never taken apart at the other end."""
-    entries = ENTRY.iter_unpack(b"".join([item[-ENTRY.size :] for item in items]))
-    sizes, mtimes, ctimes, inodes = zip(*entries) if items else ((), (), (), ())
-    yield sized(b"/".join([item[: -ENTRY.size - 1] for item in items]))
+    width = form.size
+    entries = form.iter_unpack(b"".join([item[-width:] for item in items]))
+    sizes, mtimes, ctimes, inodes, *ages = zip(*entries) if items else ((),) * (4 if form is ENTRY else 6)
+    yield sized(b"/".join([item[: -width - 1] for item in items]))
     # One form for all makes text of numbers in the least time.
-    form = ",".join(["%d"] * len(items))
+    numbered = ",".join(["%d"] * len(items))
     for numbers in (sizes, mtimes, tuple(map(int.__sub__, ctimes, mtimes)), inodes):
-        yield sized((form % numbers).encode())
+        yield sized((numbered % numbers).encode())
+    for moments in ages:
+        yield sized(",".join(["-" if moment == UNKNOWN else "%d" % moment for moment in moments]).encode())
 
 
 def sized(value):

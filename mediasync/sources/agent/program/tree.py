@@ -23,6 +23,8 @@ CLOCK_WAS_SET_SECONDS = 3600.0
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
 ENTRY = struct.Struct(">QqqQ")
+AGED_ENTRY = struct.Struct(">QqqQqq")
+UNKNOWN = -(1 << 63)
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Without O_NONBLOCK the opening of a FIFO that took a file's place would wait for a writer.
@@ -41,6 +43,11 @@ def inode_of(status):
 
 def entry_of(status):
     return ENTRY.pack(status.st_size, nanoseconds(status.st_mtime_ns), nanoseconds(status.st_ctime_ns), inode_of(status))
+
+
+def aged_entry_of(status, birth):
+    times = nanoseconds(status.st_mtime_ns), nanoseconds(status.st_ctime_ns), nanoseconds(status.st_atime_ns)
+    return AGED_ENTRY.pack(status.st_size, times[0], times[1], inode_of(status), UNKNOWN if birth is None else nanoseconds(birth), times[2])
 
 
 def age_of(status):

@@ -1,0 +1,38 @@
+"""Files that are deleted together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mediasync.errors import MediasyncError, Reason
+from mediasync.sources.base import MOST_JOINED, DeleteStatus, DoomedFile, FileDeleted
+
+
+def grouped(batch: Sequence[DoomedFile]) -> list[list[DoomedFile]]:
+    """A batch as its groups. Raises INVALID_ARGUMENT for one that is too large, or has a file twice."""
+    groups: list[list[DoomedFile]] = []
+    for file in batch:
+        if file.joined and groups:
+            groups[-1].append(file)
+        else:
+            groups.append([file])
+    for group in groups:
+        if len(group) > MOST_JOINED:
+            message = f"{len(group)} files are to be deleted together or not at all, of which at most {MOST_JOINED} can be"
+            raise MediasyncError(Reason.INVALID_ARGUMENT, message, "Delete them in smaller groups.")
+        if len({file.path for file in group}) < len(group):
+            raise MediasyncError(Reason.INVALID_ARGUMENT, "a file is to be deleted together with itself", "Name each file of a group once.")
+    return groups
+
+
+def untrue(outcomes: Sequence[FileDeleted]) -> str | None:
+    """What is wrong with the outcomes of a group, if something is: only the first ones can be gone, and none is kept but for another."""
+    statuses = [outcome.status for outcome in outcomes]
+    gone = next((at for at, status in enumerate(statuses) if status is not DeleteStatus.DELETED), len(statuses))
+    if DeleteStatus.DELETED in statuses[gone:]:
+        return "a deletion after one of its group that was none"
+    if DeleteStatus.KEPT in statuses and not set(statuses) - {DeleteStatus.DELETED, DeleteStatus.KEPT}:
+        return "a file that was kept for the sake of no other"
+    if gone and DeleteStatus.KEPT in statuses[gone : gone + 1]:
+        return "a file that was kept before the one that it was kept for"
+    return None
