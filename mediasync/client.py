@@ -22,12 +22,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import grpc.aio
 
 from mediasync import convert
+from mediasync.cleanup_client import CleanupCalls
 from mediasync.convert.media import catalog_file_from_pb
-from mediasync.convert.named import named_source_from_pb
+from mediasync.convert.named import asked_to_pb, named_source_from_pb
 from mediasync.convert.previews import preview_summary_from_pb, previewed_from_pb
 from mediasync.errors import FieldViolation, MediasyncError, Reason
 from mediasync.events_client import EventCalls
@@ -54,7 +56,7 @@ from mediasync.model import (
 from mediasync.runtime.channels import open_channel, rpc_errors
 from mediasync.runtime.context import bound
 from mediasync.runtime.home import Home
-from mediasync.v1 import catalog_pb2, catalog_pb2_grpc, coordinator_pb2, coordinator_pb2_grpc, types_pb2
+from mediasync.v1 import catalog_pb2, catalog_pb2_grpc, coordinator_pb2, coordinator_pb2_grpc
 
 if TYPE_CHECKING:
     from mediasync.config import SyncConfig
@@ -63,6 +65,8 @@ PATIENCE_SECONDS = 20.0
 """How long a coordinator that was there may stay away."""
 CONNECT_SECONDS = 5.0
 """How long the first answer of a given address may take."""
+LOCAL_CONNECT_SECONDS = 30.0
+"""How long it may take at a socket of this machine that is there: somebody has begun to serve, on a machine that may be busy."""
 
 _CALL_SECONDS = 15.0
 _SOURCE_SECONDS = 120.0  # calls that connect to a far side, which may be slow to refuse
@@ -71,7 +75,7 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 
 
-class Client(LibraryCalls, EventCalls):
+class Client(LibraryCalls, EventCalls, CleanupCalls):
     """A connection to a coordinator. Use it with `async with`."""
 
     def __init__(self, coordinator: str | None = None, home: str | os.PathLike[str] | None = None) -> None:
@@ -116,7 +120,7 @@ class Client(LibraryCalls, EventCalls):
 
         Raises INVALID_ARGUMENT, naming every field that is wrong, and SOURCE_NOT_FOUND, naming the nearest one.
         """
-        request = coordinator_pb2.StartSyncRequest(request_id=new_request_id(), spec=_spec_to_pb(sync))
+        request = coordinator_pb2.StartSyncRequest(request_id=new_request_id(), spec=asked_to_pb(sync))
         response = await self._call(self._coordinator.StartSync, request)
         return JobHandle(response.job.job_id, response.job.sync_id, self)
 
@@ -171,7 +175,7 @@ class Client(LibraryCalls, EventCalls):
     async def preview_sync(self, sync: SyncConfig | SyncSpec | str) -> AsyncGenerator[PreviewedFile | PreviewSummary, None]:
         """What `start_sync` would do with each file, and last a summary. Takes nothing. Raises what `start_sync` raises, and the source's
         reasons."""
-        call = self._coordinator.PreviewSync(coordinator_pb2.PreviewSyncRequest(spec=_spec_to_pb(sync)))
+        call = self._coordinator.PreviewSync(coordinator_pb2.PreviewSyncRequest(spec=asked_to_pb(sync)))
         try:
             with rpc_errors(self._what):
                 async for event in call:
@@ -277,8 +281,10 @@ class Client(LibraryCalls, EventCalls):
 
     async def _reach(self) -> None:
         assert self._channel is not None
+        path = self.address.removeprefix("unix:")
+        local = path != self.address and await asyncio.to_thread(os.path.exists, unquote(path))
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(LOCAL_CONNECT_SECONDS if local else CONNECT_SECONDS):
                 await self._channel.channel_ready()
         except TimeoutError:
             raise MediasyncError(
@@ -360,13 +366,6 @@ class _Patience:
             raise error
         await asyncio.sleep(self._pause)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
-
-
-def _spec_to_pb(sync: SyncConfig | SyncSpec | str) -> types_pb2.SyncSpec:
-    if isinstance(sync, str):
-        # Nothing but the name: destination, folders and options are the named source's own.
-        return types_pb2.SyncSpec(source=types_pb2.SourceSpec(name=sync))
-    return convert.spec_to_pb(sync if isinstance(sync, SyncSpec) else sync.to_spec())
 
 
 def _source(source: SourceSpec | str) -> SourceSpec:
