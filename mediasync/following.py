@@ -17,6 +17,10 @@ _COUNTS = (
     "errors",
     "warnings",
     "files_processed",
+    "files_to_clean",
+    "files_cleaned",
+    "bytes_to_clean",
+    "bytes_cleaned",
     "update_time",
 )
 _FOLDER_COUNTS = ("files_total", "files_done", "bytes_total", "bytes_done", "files_failed")

@@ -28,6 +28,7 @@ _STAGES = {
     ProgressStatus.SCANNING: "looking for new files",
     ProgressStatus.TRANSFERRING: "transferring",
     ProgressStatus.PROCESSING: "reading metadata",
+    ProgressStatus.CLEANING: "cleaning up",
     ProgressStatus.COMPLETE: "done",
     ProgressStatus.FAILED: "failed",
     ProgressStatus.CANCELLED: "cancelled",

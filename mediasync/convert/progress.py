@@ -12,6 +12,7 @@ _STATUSES = {
     model.ProgressStatus.SCANNING: pb.PROGRESS_STATUS_SCANNING,
     model.ProgressStatus.TRANSFERRING: pb.PROGRESS_STATUS_TRANSFERRING,
     model.ProgressStatus.PROCESSING: pb.PROGRESS_STATUS_PROCESSING,
+    model.ProgressStatus.CLEANING: pb.PROGRESS_STATUS_CLEANING,
     model.ProgressStatus.COMPLETE: pb.PROGRESS_STATUS_COMPLETE,
     model.ProgressStatus.FAILED: pb.PROGRESS_STATUS_FAILED,
     model.ProgressStatus.CANCELLED: pb.PROGRESS_STATUS_CANCELLED,
@@ -70,6 +71,10 @@ def progress_to_pb(progress: model.JobProgress) -> pb.JobProgress:
         warnings=progress.warnings,
         folders=[folder_to_pb(row) for row in progress.folders],
         files_processed=progress.files_processed,
+        files_to_clean=progress.files_to_clean,
+        files_cleaned=progress.files_cleaned,
+        bytes_to_clean=progress.bytes_to_clean,
+        bytes_cleaned=progress.bytes_cleaned,
     )
     if progress.remaining_seconds is not None:
         message.remaining.CopyFrom(duration(progress.remaining_seconds))
@@ -104,6 +109,10 @@ def progress_from_pb(message: pb.JobProgress) -> model.JobProgress:
         warnings=message.warnings,
         folders=tuple(folder_from_pb(row) for row in message.folders),
         files_processed=message.files_processed,
+        files_to_clean=message.files_to_clean,
+        files_cleaned=message.files_cleaned,
+        bytes_to_clean=message.bytes_to_clean,
+        bytes_cleaned=message.bytes_cleaned,
     )
 
 
@@ -128,6 +137,10 @@ def progress_report_to_pb(sync_id: str, reporter: str, report: model.ProgressRep
         errors=report.errors,
         warnings=report.warnings,
         pause_changes=report.pause_changes,
+        files_to_clean=report.files_to_clean,
+        files_cleaned=report.files_cleaned,
+        bytes_to_clean=report.bytes_to_clean,
+        bytes_cleaned=report.bytes_cleaned,
     )
     if report.start_time:
         job.start_time.CopyFrom(timestamp(report.start_time))
@@ -152,6 +165,10 @@ def progress_report_from_pb(message: progress_pb.ProgressReportRequest) -> model
             errors=job.errors,
             warnings=job.warnings,
             pause_changes=job.pause_changes,
+            files_to_clean=job.files_to_clean,
+            files_cleaned=job.files_cleaned,
+            bytes_to_clean=job.bytes_to_clean,
+            bytes_cleaned=job.bytes_cleaned,
         )
     if kind == "unit":
         unit = message.unit

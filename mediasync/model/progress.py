@@ -13,6 +13,8 @@ class ProgressStatus(enum.StrEnum):
     SCANNING = "scanning"
     TRANSFERRING = "transferring"
     PROCESSING = "processing"
+    CLEANING = "cleaning"
+    """Deleting at the source what the library has."""
     COMPLETE = "complete"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -63,6 +65,10 @@ class JobProgress:
     warnings: int = 0
     folders: tuple[FolderProgress, ...] = ()
     files_processed: int = 0
+    files_to_clean: int = 0
+    files_cleaned: int = 0
+    bytes_to_clean: int = 0
+    bytes_cleaned: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,10 @@ class JobProgressReport:
     errors: int = 0
     warnings: int = 0
     pause_changes: int = 0
+    files_to_clean: int = 0
+    files_cleaned: int = 0
+    bytes_to_clean: int = 0
+    bytes_cleaned: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Protocol
 
 from mediasync.model import Job, JobProgressReport, JobState, ProgressStatus
+from services.coordinator.terms import CleaningState
 
 REPORTER = "coordinator"
 
@@ -55,15 +56,31 @@ class JobReports:
         )
         self._reporter.update(self._report)
 
+    def clean(self, state: CleaningState) -> None:
+        """The clean-up is so far."""
+        report = self._report
+        self._report = dataclasses.replace(
+            report,
+            status=max(report.status, ProgressStatus.CLEANING, key=_ORDER.index),
+            current_stage=state.stage,
+            files_to_clean=max(report.files_to_clean, state.files_total),
+            files_cleaned=max(report.files_cleaned, state.files_done),
+            bytes_to_clean=max(report.bytes_to_clean, state.bytes_total),
+            bytes_cleaned=max(report.bytes_cleaned, state.bytes_done),
+        )
+        self._reporter.update(self._report)
+
     def end(self, job: Job) -> None:
         """The job has ended, as `job` says."""
         summary = job.summary
+        left = summary.cleanup.errors if summary.cleanup else 0
         self._reporter.update(
             dataclasses.replace(
                 self._report,
                 status=_STATUS_OF_END[job.state],
                 end_time=job.end_time,
-                errors=max(summary.files_failed, summary.problems_total - summary.files_invalid, 0),
+                current_stage="",
+                errors=max(summary.files_failed, summary.problems_total - summary.files_invalid, 0) + left,
                 warnings=summary.files_invalid,
             )
         )

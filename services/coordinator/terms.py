@@ -45,6 +45,17 @@ class Processed:
 
 
 @dataclass(frozen=True)
+class CleaningState:
+    """How far a clean-up is, over all its attempts; nothing is known of a total before there is a plan."""
+
+    stage: str
+    files_total: int = 0
+    files_done: int = 0
+    bytes_total: int = 0
+    bytes_done: int = 0
+
+
+@dataclass(frozen=True)
 class Acceptance:
     """What a subscription made of a run's events: of those in the log, `left` are not dealt with and `rejected` are dead letters."""
 
@@ -98,6 +109,9 @@ class Reports(Protocol):
 
     def stage(self, text: str) -> None:
         """What it is at, in words; empty for the status' own."""
+
+    def clean(self, state: CleaningState) -> None:
+        """The clean-up is so far."""
 
 
 class Watcher(Protocol):

@@ -49,6 +49,10 @@ _GROWING = (
     "errors",
     "warnings",
     "files_processed",
+    "files_to_clean",
+    "files_cleaned",
+    "bytes_to_clean",
+    "bytes_cleaned",
 )
 _TERMINAL = (types_pb2.PROGRESS_STATUS_COMPLETE, types_pb2.PROGRESS_STATUS_FAILED, types_pb2.PROGRESS_STATUS_CANCELLED)
 _STATUS_OF_ROW = {

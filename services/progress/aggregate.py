@@ -135,7 +135,7 @@ class JobAggregate:
             sync_id=previous.sync_id,
             job_id=job.job_id,
             status=ProgressStatus.PAUSED if paused else status,
-            percent=100.0 if complete else max(_percent(total, share), previous.percent),
+            percent=100.0 if complete else max(self._percent(share), previous.percent),
             current_stage=ProgressStatus.PAUSED.value if paused else self._stage(status),
             current_folder=self._current_file.rpartition(b"/")[0],
             current_file=self._current_file,
@@ -154,6 +154,10 @@ class JobAggregate:
             warnings=max(job.warnings, sum(unit.warnings for unit in self._units.values())),
             folders=self._busiest(),
             files_processed=job.files_processed,
+            files_to_clean=job.files_to_clean,
+            files_cleaned=job.files_cleaned,
+            bytes_to_clean=job.bytes_to_clean,
+            bytes_cleaned=job.bytes_cleaned,
         )
         return self._previous
 
@@ -171,6 +175,10 @@ class JobAggregate:
             errors=max(old.errors, report.errors),
             warnings=max(old.warnings, report.warnings),
             pause_changes=max(old.pause_changes, report.pause_changes),
+            files_to_clean=max(old.files_to_clean, report.files_to_clean, report.files_cleaned),
+            files_cleaned=max(old.files_cleaned, report.files_cleaned),
+            bytes_to_clean=max(old.bytes_to_clean, report.bytes_to_clean, report.bytes_cleaned),
+            bytes_cleaned=max(old.bytes_cleaned, report.bytes_cleaned),
         )
         self._status = max(before, report.status, key=_ORDER.__getitem__)
         if self._status is not before or self._paused != was_paused:
@@ -220,10 +228,17 @@ class JobAggregate:
 
     def _measured_share(self, status: ProgressStatus) -> float:
         """The share of units whose totals are known. Without it the first small unit would read 99 % and stay there."""
-        if status in (ProgressStatus.PROCESSING, ProgressStatus.COMPLETE):
+        if status in (ProgressStatus.PROCESSING, ProgressStatus.CLEANING, ProgressStatus.COMPLETE):
             return 1.0
         units = max(self._job.units_total, len(self._units))
         return sum(unit.measured for unit in self._units.values()) / units if units else 0.0
+
+    def _percent(self, share: float) -> float:
+        """Of what is brought; of what is deleted where that is all that the job does."""
+        if self._units or not self._job.files_to_clean:
+            return _percent(self._total, share)
+        job = self._job
+        return _percent(FolderProgress(b"", job.files_to_clean, job.files_cleaned, job.bytes_to_clean, job.bytes_cleaned), 1.0)
 
     def _folders(self) -> tuple[int, int]:
         """Folders in all and done. A unit of which no row is known counts as one folder."""
