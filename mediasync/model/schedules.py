@@ -9,7 +9,7 @@ from mediasync.model.jobs import JobKind
 
 @dataclass(frozen=True)
 class Schedule:
-    """Something that is begun at its times. `times` are as they are written, in local time; moments are Unix seconds, 0 where there is none."""
+    """Something that is begun at its times, which are as they are written, in local time. Moments are Unix seconds, 0 for none."""
 
     name: str
     kind: JobKind
