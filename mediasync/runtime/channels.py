@@ -37,7 +37,9 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.http2.max_pings_without_data", 0),
     # A restarted service is back in under a second; gRPC's own pauses grow from 1 s to 2 min.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # Not a pause, whatever its name: how long one attempt to connect may take, greeting included. On a busy machine that is a second or
+    # more, and an attempt that is given up too early is made again and again and never ends well.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # Proxies are for the internet; these addresses are on this machine.
     ("grpc.enable_http_proxy", 0),

@@ -117,8 +117,9 @@ def test_a_verify_whose_worker_is_killed_goes_on_where_it_was(installation: Inst
     (installation.library / "07.txt").unlink()
     with installation.up(MEDIASYNC_CRASH_AT="transfer.verify_step"):
         found = installation.run("library", "verify", "-l", installation.library, "--json")
-    assert (installation.home / "run" / "crashed.transfer.verify_step").exists()
-    assert found.code == 1 and kinds(found) == {"07.txt": "missing"} and found.json["files_intact"] == 29
+    assert found.code == 1, found.err
+    assert (installation.home / "run" / "crashed.transfer.verify_step").exists(), found.out
+    assert kinds(found) == {"07.txt": "missing"} and found.json["files_intact"] == 29
 
 
 def test_mistakes_are_told_with_the_way_out(installation: Installation) -> None:

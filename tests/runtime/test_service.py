@@ -19,6 +19,7 @@ from mediasync.runtime.context import SYNC_ID_BAGGAGE, bound, resumed, sync_id, 
 from mediasync.runtime.home import Home
 from mediasync.runtime.listen import bind
 from mediasync.runtime.service import Service
+from tests.fixtures.proxy import StartProxy
 from tests.fixtures.runtime import odd_service, tracer
 
 BOUND_SECONDS = 10
@@ -66,6 +67,17 @@ async def test_a_channel_tells_its_state(data_home: Home) -> None:
         await asyncio.wait_for(channel.channel_ready(), BOUND_SECONDS)
         await asyncio.wait_for(waiting, BOUND_SECONDS)
         assert channel.get_state() is grpc.ChannelConnectivity.READY
+
+
+async def test_a_service_that_is_slow_to_greet_is_waited_for_and_not_left_for_another_try(data_home: Home, start_proxy: StartProxy) -> None:
+    service = Service("slow", data_home)
+    await service.start("127.0.0.1:0")
+    proxy = await start_proxy(int(service.addresses[1].rpartition(":")[2]))
+    proxy.delay_seconds = 0.6
+    async with open_channel(f"127.0.0.1:{proxy.port}") as channel:
+        await asyncio.wait_for(channel.channel_ready(), BOUND_SECONDS)
+    assert proxy.connections == 1
+    await service.stop(0)
 
 
 async def test_a_health_watch_sees_each_change_and_ends_with_the_drain(data_home: Home) -> None:
