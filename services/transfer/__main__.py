@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
 
 from mediasync.config_file import mentions
-from mediasync.convert import event_bytes
-from mediasync.runtime.channels import rpc_errors
+from mediasync.runtime.notices import Notice
+from mediasync.runtime.outbox import OutboxPublisher, to_event_log
 from mediasync.runtime.service import Service, run_service
 from mediasync.sources.factory import open_source
 from mediasync.storage.database import Database
-from mediasync.v1 import events_pb2, transfer_pb2_grpc
+from mediasync.v1 import transfer_pb2_grpc
 from services.transfer.bandwidth import Limits
 from services.transfer.keeping import LibraryKeeper
-from services.transfer.notices import Notice
-from services.transfer.outbox import OutboxPublisher
 from services.transfer.pipeline.worker import PipelineWorker
 from services.transfer.processing import Processor
 from services.transfer.queue_store import QueueStore
@@ -26,7 +23,6 @@ from services.transfer.worker import TransferWorker
 
 # They are nice to the transfer, so that all processors may be theirs once it is done; each holds some 20 MB while it works.
 _PIPELINE_PROCESSES = min(4, os.cpu_count() or 1)
-_PUBLISH_SECONDS = 30.0
 # A large pull has the processors for itself at first: most are over by then, and nobody's prompts wait for longer.
 _PULL_ALONE_SECONDS = 20.0
 
@@ -47,15 +43,6 @@ async def wire(service: Service) -> None:
     service.on_stop(worker.close)
     pipeline = PipelineWorker(processes=_PIPELINE_PROCESSES)
     service.on_stop(pipeline.close)
-    # Of bytes, as they are in the outbox.
-    call: Callable[..., Awaitable[events_pb2.EventsPublishResponse]] = service.channel("ingest").unary_unary(
-        "/mediasync.v1.Events/Publish", response_deserializer=events_pb2.EventsPublishResponse.FromString
-    )
-
-    async def publish(serialised: Sequence[bytes]) -> None:
-        with rpc_errors("the ingest service"):
-            await call(event_bytes.batch(serialised), timeout=_PUBLISH_SECONDS)
-
     settled = Notice()
     processor = Processor(
         queues,
@@ -65,7 +52,8 @@ async def wire(service: Service) -> None:
         parallel=_PIPELINE_PROCESSES,
         hold=lambda: 0.0 < receivers.busy_seconds < _PULL_ALONE_SECONDS,
     )
-    publisher = OutboxPublisher(queues, publish, written=(worker.committed, settled), emptied=settled)
+    publish = to_event_log(service.channel("ingest"))
+    publisher = OutboxPublisher(queues, publish, (worker.committed, settled), settled, "transfer.after_publish")
     service.spawn(processor.run(), "processing")
     service.spawn(publisher.run(), "outbox")
     service.spawn(queues.forget_old_runs(), "retention")

@@ -16,13 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mediasync.library import AdoptSummary, FindingKind, LibraryProgress
 from mediasync.runtime import crash
+from mediasync.runtime.notices import Notice
 from mediasync.sources.base import FileEntry
+from mediasync.storage.library_reading import LibraryReader
 from services.transfer import messages
 from services.transfer.adoption_store import AdoptionStore
 from services.transfer.entities import LandedFile, LandingKind, LibraryId
-from services.transfer.library_reading import LibraryReader
 from services.transfer.library_store import LibraryStore, Own, Recorded
-from services.transfer.notices import Notice
 
 SOURCE_KEY = "adopted:"
 SOURCE_LABEL = "adopted"

@@ -160,12 +160,3 @@ class ProcessingTask:
     landed: LandedFile
     extract_metadata: bool
     attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnsentEvent:
-    """A serialised event that is not in the event log yet."""
-
-    sequence: int
-    sync_id: str
-    event: bytes

@@ -6,9 +6,9 @@ import asyncio
 from concurrent.futures import Executor
 
 from mediasync.runtime import crash
+from mediasync.storage.library_marker import library_error
 from services.transfer.durability import sync_file_system
 from services.transfer.flush_store import FlushStore
-from services.transfer.library import library_error
 
 
 async def flush_run(sync_id: str, store: FlushStore, executor: Executor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mediasync.library import FindingKind
-from services.transfer.library_reading import ReadFile
+from mediasync.storage.library_reading import ReadFile
 from services.transfer.library_store import IndexedFile, Own, Recorded
 
 

@@ -21,16 +21,17 @@ from mediasync.errors import FieldViolation, MediasyncError, Reason
 from mediasync.library import AdoptSummary, Finding, FindingKind, LibraryProgress, LibraryStats, VerifyOptions, VerifySummary
 from mediasync.paths import check_relative, display
 from mediasync.runtime import context
+from mediasync.runtime.notices import Notice
 from mediasync.storage.database import Database
+from mediasync.storage.library_marker import OWN_FOLDER, library_error, read_marker
 from services.transfer.adopting import SOURCE_KEY, SOURCE_LABEL, Adoption, settled_events
 from services.transfer.adoption_store import AdoptionStore
 from services.transfer.entities import LibraryId
-from services.transfer.library import OWN_FOLDER, check_folder, library_error, read_marker
+from services.transfer.library import check_folder
 from services.transfer.library_stats_store import LibraryStatsStore
 from services.transfer.library_store import IndexedFile, LibraryStore, Own, Recorded, Verification
 from services.transfer.manifest_store import ManifestStore
 from services.transfer.move_store import MoveStore
-from services.transfer.notices import Notice
 from services.transfer.queue_store import QueueStore
 from services.transfer.repair_store import RepairStore
 from services.transfer.verifying import Verifier

@@ -20,6 +20,7 @@ from mediasync.errors import MediasyncError, Reason
 from mediasync.model import Duplicates, Durability, Problem, SyncOptions
 from mediasync.paths import display
 from mediasync.runtime import crash
+from mediasync.storage.library_marker import library_error, read_marker
 from services.transfer import messages
 from services.transfer.duplicates import Copies
 from services.transfer.durability import boot_id, flush_files
@@ -27,7 +28,7 @@ from services.transfer.entities import LandedFile, LandingKind, Remembered, Stag
 from services.transfer.folders import LibraryFolders
 from services.transfer.hashing import sha256_of
 from services.transfer.landing_store import LandingStore
-from services.transfer.library import file_error, library_error, read_marker
+from services.transfer.library import file_error
 from services.transfer.modes import Modes
 from services.transfer.placing import Placement, Placer
 from services.transfer.renames import rename_without_replacing

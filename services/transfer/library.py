@@ -11,39 +11,14 @@ import json
 import os
 import shlex
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.paths import display
+from mediasync.storage.library_marker import MARKER, OWN_FOLDER, Marker, library_error, read_marker
 
-OWN_FOLDER = b".mediasync"
-MARKER = OWN_FOLDER + b"/library.json"
-_MARKER_LIMIT = 4096
-
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 # The file system cannot hold this one name; others may go well.
 _NAME_NOT_POSSIBLE = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}
-
-
-@dataclass(frozen=True)
-class Marker:
-    """A library's marker: its id, and which file it is, so that another mount over the same path is noticed."""
-
-    uuid: str
-    device: int
-    inode: int
-
-
-def library_error(error: OSError, root: bytes) -> MediasyncError:
-    """The error of the whole sync that an OSError in the library means."""
-    path = display(root)
-    if error.errno in _NO_SPACE:
-        return MediasyncError(Reason.LIBRARY_NO_SPACE, f"the library {path} has no space left")
-    if error.errno in _READ_ONLY:
-        return MediasyncError(Reason.LIBRARY_READ_ONLY, f"the library {path} cannot be written: {error.strerror}")
-    return MediasyncError(Reason.LIBRARY_IO, f"the library {path} failed: {error.strerror or error}")
 
 
 def file_error(error: OSError, path: bytes) -> MediasyncError | None:
@@ -52,25 +27,6 @@ def file_error(error: OSError, path: bytes) -> MediasyncError | None:
         text = f"{display(path)} cannot have that name in the library: {error.strerror}"
         return MediasyncError(Reason.FILE_NAME_NOT_POSSIBLE, text)
     return None
-
-
-def read_marker(root: bytes) -> Marker | None:
-    """The marker of the library at `root`; None if there is none. Raises MediasyncError for one that cannot be read."""
-    path = os.path.join(root, MARKER)
-    try:
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            content = json.loads(file.read(_MARKER_LIMIT))
-        return Marker(str(uuid.UUID(content["library"])), status.st_dev, status.st_ino)
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
-        return None
-    except OSError as error:
-        raise library_error(error, root) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        text = f"the library's marker {display(path)} is damaged"
-        raise MediasyncError(Reason.LIBRARY_MARKER_MISMATCH, text, "Restore it from a backup, or remove it to start anew.") from error
 
 
 def write_marker(root: bytes) -> Marker:

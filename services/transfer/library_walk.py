@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from services.transfer.library import OWN_FOLDER
+from mediasync.storage.library_marker import OWN_FOLDER
 
 LAST = b"\xff" * 4096
 """Sorts behind every path."""

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import Duplicates, Problem, SyncOptions
 from mediasync.paths import MAX_NAME_BYTES, check_relative, display
+from mediasync.storage.library_marker import OWN_FOLDER, library_error
 from services.transfer.duplicates import Copies
 from services.transfer.entities import LandedFile, LandingKind, LibraryId, Memory, Remembered, StagedFile
 from services.transfer.hashing import holds, sha256_of
-from services.transfer.library import OWN_FOLDER, file_error, library_error
+from services.transfer.library import file_error
 from services.transfer.naming import PLAIN, candidate_paths, mark_of, marked
 from services.transfer.portable import ECRYPTFS_NAME_BYTES, REFUSED, portable_path
 from services.transfer.repairing import is_corrupt

@@ -14,9 +14,9 @@ from opentelemetry import trace
 
 from mediasync.model import Problem
 from mediasync.runtime import context, crash
+from mediasync.runtime.notices import Notice
 from services.transfer import messages
 from services.transfer.entities import ProcessingTask
-from services.transfer.notices import Notice
 from services.transfer.pipeline.stage import MediaFile
 from services.transfer.pipeline.worker import PipelineWorker
 from services.transfer.queue_store import QueueStore

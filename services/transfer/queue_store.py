@@ -10,10 +10,11 @@ import sqlalchemy as sa
 
 from mediasync.errors import reason_of
 from mediasync.model import MAX_PROBLEMS, Problem
+from mediasync.runtime.outbox import UnsentEvent
 from mediasync.sources.base import FileEntry
 from mediasync.storage.database import Database
 from services.transfer import schema
-from services.transfer.entities import LandedFile, LandingKind, LibraryId, ProcessingTask, UnsentEvent
+from services.transfer.entities import LandedFile, LandingKind, LibraryId, ProcessingTask
 from services.transfer.move_store import renumbered
 from services.transfer.sql_store import raw_connection, upsert
 

@@ -19,13 +19,14 @@ from typing import Any, TypeVar
 
 from mediasync.paths import display
 from mediasync.runtime import crash
+from mediasync.storage.library_marker import OWN_FOLDER, library_error
 from services.transfer import messages
 from services.transfer.durability import boot_id, sync_file_system
 from services.transfer.entities import LandedFile, LandingKind, LibraryId, SyncUnit
 from services.transfer.flush_store import FlushStore, UnflushedFile, UnflushedUnit
 from services.transfer.hashing import holds
 from services.transfer.landing_store import LandingStore
-from services.transfer.library import OWN_FOLDER, library_error, sync_folder
+from services.transfer.library import sync_folder
 from services.transfer.naming import candidate_paths
 from services.transfer.renames import rename_without_replacing
 from services.transfer.replaced import remove_old

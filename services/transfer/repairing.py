@@ -12,9 +12,10 @@ import stat
 
 from mediasync.paths import display
 from mediasync.runtime import crash
+from mediasync.storage.library_marker import OWN_FOLDER
 from services.transfer.entities import StagedFile
 from services.transfer.hashing import holds
-from services.transfer.library import OWN_FOLDER, sync_folder
+from services.transfer.library import sync_folder
 from services.transfer.naming import candidate_paths
 from services.transfer.renames import rename_without_replacing
 

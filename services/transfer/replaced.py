@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 
 from mediasync.model import FilterReason
 from mediasync.sources.selection import Selection, rules
-from services.transfer.library import OWN_FOLDER, sync_folder
+from mediasync.storage.library_marker import OWN_FOLDER
+from services.transfer.library import sync_folder
 from services.transfer.naming import candidate_paths
 
 REPLACED = OWN_FOLDER + b"/replaced"

@@ -14,11 +14,11 @@ from mediasync.convert import previews
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import PreviewedFile, SyncSpec, SyncSummary
 from mediasync.reporting import ProgressReporter
+from mediasync.runtime.notices import Notice
 from mediasync.v1 import transfer_pb2 as pb
 from mediasync.v1 import types_pb2
 from services.transfer.keeping import LibraryKeeper
 from services.transfer.library_servicer import LibraryServicer
-from services.transfer.notices import Notice
 from services.transfer.queue_store import QueueStore
 from services.transfer.tally import UnitTally
 from services.transfer.watching import Activity

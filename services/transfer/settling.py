@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from mediasync.library import FindingKind, LibraryProgress, VerifyOptions
 from mediasync.runtime import crash
+from mediasync.storage.library_reading import LibraryReader
 from services.transfer.diff import name_of
 from services.transfer.entities import LibraryId
 from services.transfer.judging import judge_read
-from services.transfer.library_reading import LibraryReader
 from services.transfer.library_store import IndexedFile, LibraryStore, Own, Recorded
 from services.transfer.repair_store import RepairStore
 

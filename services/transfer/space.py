@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.paths import display
-from services.transfer.library import library_error
+from mediasync.storage.library_marker import library_error
 
 _LOOK_EVERY_BYTES = 64 << 20
 _LOOK_EVERY_SECONDS = 0.5

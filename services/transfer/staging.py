@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, replace
 
 from mediasync.sources.base import Partial, WantedFile
-from services.transfer.library import OWN_FOLDER
+from mediasync.storage.library_marker import OWN_FOLDER
 
 _STAGING = OWN_FOLDER + b"/staging"
 _PARTIAL = OWN_FOLDER + b"/partial"

@@ -19,6 +19,7 @@ from mediasync.errors import MediasyncError, Reason
 from mediasync.model import MAX_PROBLEMS, Problem
 from mediasync.paths import display
 from mediasync.sources.base import DirectoryUnreadable, FileEntry, FileRead, ReadStatus
+from mediasync.storage.library_marker import library_error
 from services.transfer.comparing import Comparison
 from services.transfer.diff import directory_of
 from services.transfer.entities import LandedFile, StagedFile
@@ -26,7 +27,6 @@ from services.transfer.flow import WantedFlow
 from services.transfer.flushing import flush_run
 from services.transfer.groups import first_error
 from services.transfer.landing import Lander, Landing
-from services.transfer.library import library_error
 from services.transfer.parts import Parts
 from services.transfer.pull import Pull
 from services.transfer.scanning import ScanResult

@@ -28,10 +28,10 @@ from mediasync.errors import MediasyncError, Reason
 from mediasync.library import FindingKind, LibraryProgress, VerifyOptions
 from mediasync.paths import display
 from mediasync.runtime import crash
+from mediasync.storage.library_marker import read_marker
+from mediasync.storage.library_reading import LibraryReader, ReadFile
 from services.transfer.entities import LibraryId
 from services.transfer.judging import finding, judge_read
-from services.transfer.library import read_marker
-from services.transfer.library_reading import LibraryReader, ReadFile
 from services.transfer.library_store import IndexedFile, LibraryStore, Own, Recorded, Verification
 from services.transfer.library_walk import LAST, Found, LibraryWalk
 from services.transfer.repair_store import RepairStore

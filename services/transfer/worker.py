@@ -18,10 +18,12 @@ from mediasync.model import PreviewSummary, SourceReport, SourceSpec, SyncOption
 from mediasync.paths import display
 from mediasync.profiles import PROFILES
 from mediasync.runtime import context
+from mediasync.runtime.notices import Notice
 from mediasync.sources.base import Connection, Source, Surroundings
 from mediasync.sources.factory import discard_partials
 from mediasync.sources.selection import selection_for
 from mediasync.storage.database import Database
+from mediasync.storage.library_marker import library_error, read_marker
 from mediasync.suggest import nearest
 from services.transfer import surveying
 from services.transfer.bandwidth import Limits
@@ -30,10 +32,9 @@ from services.transfer.failed_store import FailedStore
 from services.transfer.flushing import flush_run
 from services.transfer.folder_sync import FolderSync
 from services.transfer.landing_store import LandingStore
-from services.transfer.library import check_folder, library_error, read_marker, write_marker
+from services.transfer.library import check_folder, write_marker
 from services.transfer.manifest_store import ManifestStore
 from services.transfer.modes import Modes
-from services.transfer.notices import Notice
 from services.transfer.parts import Parts
 from services.transfer.pool import ConnectionPools
 from services.transfer.previewing import FolderPreview, OnFiles

@@ -21,8 +21,8 @@ from mediasync.errors import MediasyncError, Reason
 from mediasync.runtime import crash
 from mediasync.sources import ssh_program
 from mediasync.sources.base import Connection, Source, WantedFile
+from mediasync.storage.library_marker import library_error
 from services.transfer.bandwidth import LanePace
-from services.transfer.library import library_error
 from services.transfer.receiving import frames
 from services.transfer.receiving.frames import Answer, Open, Order, PullOrder
 from services.transfer.receiving.reception import Received, receive

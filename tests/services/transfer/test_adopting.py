@@ -101,7 +101,7 @@ async def test_what_cannot_be_read_is_told_and_the_rest_adopted(keeping: Keeping
         return opening(path, flags, *more, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr("services.transfer.library_reading.os.open", refused)
+        patched.setattr("mediasync.storage.library_reading.os.open", refused)
         summary = await keeping.keeper.adopt(keeping.root, keeping.progress.append)
     assert (summary.files_adopted, summary.findings) == (2, {FindingKind.UNREADABLE: 1})
     assert await keeping.adopt() == 1

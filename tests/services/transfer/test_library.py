@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mediasync.errors import ExitCode, MediasyncError, Reason
-from services.transfer.library import check_folder, file_error, library_error, read_marker, unmounted_point, write_marker
+from mediasync.storage.library_marker import library_error, read_marker
+from services.transfer.library import check_folder, file_error, unmounted_point, write_marker
 
 
 def check(root: Path, data_folder: Path) -> MediasyncError:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from mediasync.model import SyncOptions
-from services.transfer.notices import Notice
+from mediasync.runtime.notices import Notice
 from services.transfer.pipeline.worker import PipelineWorker
 from services.transfer.processing import Processor
 from tests.fixtures.transfer import LandingBench
