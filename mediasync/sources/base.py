@@ -237,7 +237,8 @@ class DoomedFile:
     """A file to delete at the source, if it is still exactly this one (invariant I3).
 
     With `joined` it goes together with the one before it, or neither goes: those that follow each other so in one batch are a group, such
-    as a picture and its `.txt`. The first of a batch begins a group whatever it says. A group has at most `MOST_JOINED` files.
+    as a picture and its `.txt`. The first of a batch begins a group whatever it says. A group has at most `MOST_JOINED` files, all in one
+    folder; another one is INVALID_ARGUMENT.
     """
 
     path: bytes
@@ -248,8 +249,8 @@ class DoomedFile:
     joined: bool = False
 
 
-MOST_JOINED = 64
-"""The most files of one group: at the far side all of them are open at the same time."""
+MOST_JOINED = 7
+"""The most files of one group: at the far side all of them are open at the same time, and a shell has numbers for so many."""
 
 
 class DeleteStatus(enum.Enum):

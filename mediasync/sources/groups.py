@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mediasync.errors import MediasyncError, Reason
+from mediasync.paths import display
 from mediasync.sources.base import MOST_JOINED, DeleteStatus, DoomedFile, FileDeleted
 
 
+@dataclass(frozen=True)
+class Group:
+    """Files that go together or not at all, as one thing to work on."""
+
+    files: Sequence[DoomedFile]
+
+    @property
+    def path(self) -> bytes:
+        """The first one's."""
+        return self.files[0].path
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all of them."""
+        return sum(file.size_bytes for file in self.files)
+
+
 def grouped(batch: Sequence[DoomedFile]) -> list[list[DoomedFile]]:
-    """A batch as its groups. Raises INVALID_ARGUMENT for one that is too large, or has a file twice."""
+    """A batch as its groups. Raises INVALID_ARGUMENT for one that is too large, has a file twice, or files of two folders."""
     groups: list[list[DoomedFile]] = []
     for file in batch:
         if file.joined and groups:
@@ -20,8 +39,9 @@ def grouped(batch: Sequence[DoomedFile]) -> list[list[DoomedFile]]:
         if len(group) > MOST_JOINED:
             message = f"{len(group)} files are to be deleted together or not at all, of which at most {MOST_JOINED} can be"
             raise MediasyncError(Reason.INVALID_ARGUMENT, message, "Delete them in smaller groups.")
-        if len({file.path for file in group}) < len(group):
-            raise MediasyncError(Reason.INVALID_ARGUMENT, "a file is to be deleted together with itself", "Name each file of a group once.")
+        if len({file.path for file in group}) < len(group) or len({file.path.rpartition(b"/")[0] for file in group}) > 1:
+            message = f"{display(group[0].path)} is to be deleted together with itself, or with a file of another folder"
+            raise MediasyncError(Reason.INVALID_ARGUMENT, message, "Group different files of one folder.")
     return groups
 
 

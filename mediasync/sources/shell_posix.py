@@ -26,11 +26,15 @@ MOST_AT_ONCE = 7
 """How many files `many` takes: a shell has that many numbers of one digit for open files."""
 
 FIELDS_OF_STAT = 8
+FIELDS_OF_AGED_STAT = 12
 FIELDS_OF_FIND = 5
 FIELDS_OF_UNMOVED = 1
 
 _STAT = "%s|%i|%Y|%y|%Z|%z|%f|%h"
 """Size, inode, mtime and ctime twice (whole seconds, and a date that has the nanoseconds), mode in hexadecimal, links."""
+
+_AGED_STAT = f"{_STAT}|%W|%w|%X|%x"
+"""The same with birth and access. busybox knows no birth and says its letters instead; GNU's find knows none either."""
 
 _FIND = "%s|%i|%T@|%C@|%y"
 
@@ -57,12 +61,15 @@ else
 fi || echo "//!"
 """  # noqa: E501 - one line is one command
 
-_BUSYBOX_TREE = f"""
+
+def _stat_tree(form: str) -> str:
+    return f"""
 stat -L -c "%n//^{_STAT}" "$@" 2>/dev/null
 exec 3>&1
-e=$({{ {{ find -H "$@" -mindepth 1 -maxdepth "$DEPTH" -print0 -type d "(" {_hidden()} ")" -prune || echo e >&4; }} | xargs -0 -r stat -c "%n//{_STAT}" >&3 || echo e >&4; }} 4>&1)
+e=$({{ {{ find -H "$@" -mindepth 1 -maxdepth "$DEPTH" -print0 -type d "(" {_hidden()} ")" -prune || echo e >&4; }} | xargs -0 -r stat -c "%n//{form}" >&3 || echo e >&4; }} 4>&1)
 [ -z "$e" ] || echo "//!"
 """  # noqa: E501
+
 
 # What each of some paths is: a directory that can be listed (r) or not (u), or gone (g), or behind a folder that cannot be entered (u).
 _CHECK = """
@@ -132,6 +139,7 @@ hello() {{
   case $t in *" proc"*) ;; *) q=;; esac
   case $t in *" dd"*) dd=1;; *) dd=;; esac
   case $t in *" gnu"*) tree=$1;; *) tree=$2;; esac
+  ages=$3
 }}
 
 home() {{ cd -P "$R" 2>/dev/null && P=$PWD && [ -r . ]; }}
@@ -139,9 +147,11 @@ home() {{ cd -P "$R" 2>/dev/null && P=$PWD && [ -r . ]; }}
 tree() {{
   DEPTH=$1 SINCE=${{2#-}}
   export DEPTH SINCE
+  t=$tree
+  [ "$3" ] && t=$ages
   if home; then
     printf "//@"; clock
-    take | xargs -0 -r sh -c "$tree" sh
+    take | xargs -0 -r sh -c "$t" sh
   else
     take >/dev/null
     echo "//?"
@@ -301,6 +311,85 @@ remove() {{
   fi
 }}
 
+# Several files, each four words as for `remove`, that go together or not at all: all are open at the same time. One answer for each.
+together() {{
+  all=$* k=3 opened=
+  g3=/dev/null g4=/dev/null g5=/dev/null g6=/dev/null g7=/dev/null g8=/dev/null g9=/dev/null
+  while [ "$1" ]; do
+    look "$1"
+    eval "z$k=\\$z"
+    [ "$z" ] && f=/dev/null
+    case $k in 3) g3=$f;; 4) g4=$f;; 5) g5=$f;; 6) g6=$f;; 7) g7=$f;; 8) g8=$f;; 9) g9=$f;; esac
+    k=$((k+1))
+    shift 4
+  done
+  {{ opened=1; removes $all; }} 2>/dev/null 3<"$g3" 4<"$g4" 5<"$g5" 6<"$g6" 7<"$g7" 8<"$g8" 9<"$g9"
+  [ "$opened" ] && return
+  i=3 bad=
+  while [ "$i" -lt "$k" ]; do
+    eval "z=\\$z$i f=\\$g$i"
+    if [ -z "$z" ]; then
+      m=$( (exec 3<"$f") 2>&1)
+      if [ "$m" ]; then z="U ${{m##*: }}"; elif [ "$bad" ] || [ "$((i+1))" -lt "$k" ]; then z=K; else z=U; fi
+    fi
+    [ "$z" = K ] || bad=1
+    printf "%s\n" "$z"
+    i=$((i+1))
+  done
+}}
+
+removes() {{
+  i=3 bad=
+  while [ "$1" ]; do
+    eval "z=\\$z$i f=\\$g$i"
+    s=
+    if [ -z "$z" ]; then
+      o=$f; [ "$q" ] && o=/proc/self/fd/$i
+      s=$(stat -L -c "{_STAT}" "$o")
+      case $s in
+        "$2|"???????????????????"$3"*)
+          if h=$(sha256sum <"$o"); then case $h in "$4"*) ;; *) z=C;; esac; else z=U; fi;;
+        *) z="C${{s:+ $s}}";;
+      esac
+    fi
+    [ "$z" ] && bad=1
+    eval "z$i=\\$z s$i=\\$s"
+    i=$((i+1))
+    shift 4
+  done
+  i=3
+  while [ "$i" -lt "$k" ]; do
+    eval "z=\\$z$i f=\\$g$i s=\\$s$i"
+    if [ -z "$z" ]; then
+      o=$f; [ "$q" ] && o=/proc/self/fd/$i
+      if [ "$(stat -L -c "{_STAT}" "$o")" != "$s" ] || [ -L "$f" ] || [ "$(stat -c "{_STAT}" "$f")" != "$s" ]; then
+        z=C bad=1
+        [ -e "$f" ] || [ -L "$f" ] || z=V
+        eval "z$i=\\$z"
+      fi
+    fi
+    i=$((i+1))
+  done
+  i=3
+  while [ "$i" -lt "$k" ]; do
+    eval "z=\\$z$i f=\\$g$i"
+    if [ -z "$z" ]; then
+      if [ "$bad" ]; then z=K
+      elif m=$(rm -f "$f" 2>&1); then z=D
+      else z="R ${{m##*: }}" bad=1
+      fi
+    fi
+    printf "%s\n" "$z"
+    i=$((i+1))
+  done
+}}
+
+# Removes an empty folder, never what a link leads to.
+drop() {{
+  dec "$1"
+  if [ -z "$w" ] && [ ! -L "$v" ] && [ -d "$v" ] && rmdir "$v" 2>/dev/null; then echo D; else echo K; fi
+}}
+
 # $1 what to do, $2 the file, then what that takes. The compound command opens it: where that fails, nothing in it is done.
 file() {{
   a=$1
@@ -338,6 +427,8 @@ while read -r c x; do
     folders) folders;;
     enter) enter "$@";;
     many) many "$@";;
+    together) together "$@";;
+    drop) drop "$@";;
     send|peek|sum|remove) file "$c" "$@";;
     around) around;;
   esac
@@ -357,7 +448,7 @@ def program() -> str:
     """What the shell is to do, in full."""
     texts = f"check={_quoted(_CHECK)}\nread_links={_quoted(_LINKS)}\n"
     texts += f"stats={_quoted(_STATS)}\nlstats={_quoted(_LSTATS)}\n"
-    return f"{_PROGRAM}\n{texts}\nhello {_quoted(_GNU_TREE)} {_quoted(_BUSYBOX_TREE)}\n{_LOOP}"
+    return f"{_PROGRAM}\n{texts}\nhello {_quoted(_GNU_TREE)} {_quoted(_stat_tree(_STAT))} {_quoted(_stat_tree(_AGED_STAT))}\n{_LOOP}"
 
 
 _LOADER = 'IFS= read -r p; eval "$(printf %b "$p")"'

@@ -50,6 +50,8 @@ async def read_answer(stream: Stream) -> Answer:
         return Answer(ReadStatus.UNREADABLE, message=message, deleted=DeleteStatus.REFUSED)
     if letter == b"R":
         return Answer(None, message=display(rest[:200]) or "it cannot be removed", deleted=DeleteStatus.REFUSED)
+    if letter == b"K":
+        return Answer(None, deleted=DeleteStatus.KEPT)
     if letter == b"D":
         return Answer(None, deleted=DeleteStatus.DELETED)
     raise wire.broken(f"an answer that is none: {line[:100]!r}")

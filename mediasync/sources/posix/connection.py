@@ -31,7 +31,7 @@ from mediasync.sources.base import (
 from mediasync.sources.channel import Launcher
 from mediasync.sources.posix import wire
 from mediasync.sources.posix.gathering import records
-from mediasync.sources.posix.hashing import Deleting, Hashing
+from mediasync.sources.posix.hashing import Deleting, Dropping, Hashing
 from mediasync.sources.posix.pipeline import Far
 from mediasync.sources.posix.reading import Reading
 from mediasync.sources.posix.scanning import Scan
@@ -189,8 +189,11 @@ class PosixConnection:
         raise _cannot("empty a folder of what was moved aside", "Install python3 at the far side for it.")
 
     async def remove_empty_folders(self, folders: Sequence[bytes]) -> list[bytes]:
-        """ENGINE_CANNOT."""
-        raise _cannot("remove folders", "Install python3 at the far side for it.")
+        """Removes folders that are empty by `rmdir`; see `Connection.remove_empty_folders`."""
+        for folder in folders:
+            check_relative(folder)
+        async with self._call():
+            return await Dropping(self._far()).run(folders)
 
     async def surroundings(self) -> Surroundings:
         """Free space by `df`, and the programs that are there."""

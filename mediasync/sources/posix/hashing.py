@@ -8,12 +8,14 @@ from functools import partial
 
 from mediasync.model import FollowSymlinks
 from mediasync.sources.base import DoomedFile, FileDeleted, FileHashed, ReadStatus, WantedFile
+from mediasync.sources.groups import grouped, untrue
 from mediasync.sources.posix import wire
 from mediasync.sources.posix.answers import checked, read_answer, read_bytes
 from mediasync.sources.posix.pipeline import Far, Lines, Pipeline
 from mediasync.sources.posix.stream import SLOWEST_HASH, STALL_SECONDS
 from mediasync.sources.selection import Selection
 
+_DROPPED_AT_ONCE = 50  # the answers to so many wait for their reader without holding up the shell
 _HASH = re.compile(rb"\\?([0-9a-f]{64})\s.*", re.DOTALL)
 
 
@@ -69,14 +71,51 @@ class Deleting:
         return self._pipeline.run(files, self._prepare)
 
     async def _prepare(self, batch: Sequence[DoomedFile]) -> None:
-        for file in batch:
-            self._lines.ask(b"remove", file, file.sha256.hex().encode())
-            self._pipeline.expect(partial(self._take, file))
+        for group in grouped(batch):
+            if len(group) == 1:
+                self._lines.ask(b"remove", group[0], group[0].sha256.hex().encode())
+            else:
+                self._lines.ask_together(group)
+            outcomes: list[FileDeleted] = []
+            for _ in group:
+                self._pipeline.expect(partial(self._take, group, outcomes))
 
-    async def _take(self, doomed: DoomedFile) -> FileDeleted:
-        self._stream.patience_seconds = STALL_SECONDS + doomed.size_bytes / SLOWEST_HASH
-        answer = await read_answer(self._stream)
-        self._stream.patience_seconds = STALL_SECONDS
-        if answer.deleted is None:
-            raise wire.broken("bytes of a file that was to be deleted")
-        return FileDeleted(doomed, answer.deleted, answer.message)
+    async def _take(self, group: Sequence[DoomedFile], outcomes: list[FileDeleted]) -> FileDeleted:
+        """The next outcome of a group, whose answers come together."""
+        if not outcomes:
+            self._stream.patience_seconds = STALL_SECONDS + sum(file.size_bytes for file in group) / SLOWEST_HASH
+            found = []
+            for doomed in group:
+                answer = await read_answer(self._stream)
+                if answer.deleted is None:
+                    raise wire.broken("bytes of a file that was to be deleted")
+                found.append(FileDeleted(doomed, answer.deleted, answer.message))
+            self._stream.patience_seconds = STALL_SECONDS
+            if (lie := untrue(found)) is not None:
+                raise wire.broken(lie)
+            outcomes.extend(reversed(found))
+        return outcomes.pop()
+
+
+class Dropping:
+    """One `Connection.remove_empty_folders`."""
+
+    def __init__(self, far: Far) -> None:
+        self._stream = far.stream
+        self._lines = Lines(far, FollowSymlinks.NONE)
+
+    async def run(self, folders: Sequence[bytes]) -> list[bytes]:
+        """Those that went."""
+        gone = []
+        for start in range(0, len(folders), _DROPPED_AT_ONCE):
+            some = folders[start : start + _DROPPED_AT_ONCE]
+            for folder in some:
+                self._lines.ask_to_drop(folder)
+            await self._stream.drain()
+            for folder in some:
+                answer = await self._stream.line()
+                if answer not in (b"D", b"K"):
+                    raise wire.broken(f"an answer that is none: {answer[:100]!r}")
+                if answer == b"D":
+                    gone.append(folder)
+        return gone

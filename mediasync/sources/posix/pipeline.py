@@ -49,15 +49,24 @@ class Lines:
 
     def ask(self, what: bytes, file: WantedFile | DoomedFile, *words: bytes) -> None:
         """Asks for one file."""
-        self._far.stream.write(self._enter(file) + wire.request(what, *_file_words(file), *words))
+        self._far.stream.write(self._enter(file.path) + wire.request(what, *_file_words(file), *words))
+
+    def ask_together(self, files: Sequence[DoomedFile]) -> None:
+        """Asks for the end of several files of one folder."""
+        words = [word for file in files for word in (*_file_words(file), file.sha256.hex().encode())]
+        self._far.stream.write(self._enter(files[0].path) + wire.request(b"together", *words))
+
+    def ask_to_drop(self, folder: bytes) -> None:
+        """Asks for the end of a folder."""
+        self._far.stream.write(self._enter(folder) + wire.request(b"drop", wire.path_word(folder.rpartition(b"/")[2])))
 
     def ask_many(self, files: Sequence[WantedFile]) -> None:
         """Asks for several of one folder at once."""
         words = [word for file in files for word in _file_words(file)]
-        self._far.stream.write(self._enter(files[0]) + wire.request(b"many", *words))
+        self._far.stream.write(self._enter(files[0].path) + wire.request(b"many", *words))
 
-    def _enter(self, file: WantedFile | DoomedFile) -> bytes:
-        folder = file.path.rpartition(b"/")[0]
+    def _enter(self, path: bytes) -> bytes:
+        folder = path.rpartition(b"/")[0]
         if folder == self._folder:
             return b""
         self._folder = folder

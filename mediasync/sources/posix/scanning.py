@@ -60,7 +60,7 @@ class Scan:
         """Everything below the folder."""
         request, selection = self._request, self._request.selection
         # When a file was changed decides whether it is a result: then that has to be known of every one.
-        short = request.changed_since_ns is not None and not (selection.min_age_seconds or selection.max_age_seconds)
+        short = request.changed_since_ns is not None and not (selection.min_age_seconds or selection.max_age_seconds or request.ages)
         nothing = True
         async for record in self._tree([request.folder], since_ns=request.changed_since_ns if short else None):
             nothing = False
@@ -154,7 +154,8 @@ class Scan:
         since = b"-" if since_ns is None else b"%d.%09d" % divmod(max(since_ns - 1, 0), 10**9)
         gatherer: Gatherer | None = None
         self._failed = False
-        async for name, fields in records(self._stream, wire.request(b"tree", b"%d" % depth, since), starts):
+        asked = wire.request(b"tree", b"%d" % depth, since, *([b"ages"] if self._request.ages else []))
+        async for name, fields in records(self._stream, asked, starts):
             if not name:
                 self._about(fields)
                 continue

@@ -59,10 +59,12 @@ class Seen:
     ctime_ns: int
     inode: int
     links: int = 0
+    birth_ns: int | None = None
+    accessed_ns: int | None = None
 
     def entry(self, path: bytes) -> FileEntry:
         """As a file of a scan."""
-        return FileEntry(path, self.size_bytes, self.mtime_ns, self.ctime_ns, self.inode)
+        return FileEntry(path, self.size_bytes, self.mtime_ns, self.ctime_ns, self.inode, self.birth_ns, self.accessed_ns)
 
     def same(self, later: Seen) -> bool:
         """Whether a file stood still until a later look. What was deleted meanwhile is complete, and its ctime moved for that alone."""
@@ -111,14 +113,23 @@ def seen(fields: bytes) -> Seen:
     if len(parts) == shell_posix.FIELDS_OF_FIND:
         kind = parts[4].decode("ascii", "replace")
         return Seen(kind, size(parts[0]), _stamp(parts[2]), _stamp(parts[3]), _number(parts[1]))
-    if len(parts) != shell_posix.FIELDS_OF_STAT:
+    ages = parts[shell_posix.FIELDS_OF_STAT :]
+    if len(parts) not in (shell_posix.FIELDS_OF_STAT, shell_posix.FIELDS_OF_AGED_STAT):
         raise broken(f"a record that is none: {display(fields[:200])!r}")
-    length, inode, mtime, mdate, ctime, cdate, mode, links = parts
+    length, inode, mtime, mdate, ctime, cdate, mode, links = parts[: shell_posix.FIELDS_OF_STAT]
     try:
         kind = _MODE_KINDS.get(int(mode, 16) & 0o170000, "?")
     except ValueError:
         raise broken(f"{display(mode[:100])!r} for a mode") from None
-    return Seen(kind, size(length), _dated(mtime, mdate), _dated(ctime, cdate), _number(inode), _number(links))
+    birth, accessed = (_known(*ages[:2]), _known(*ages[2:])) if ages else (None, None)
+    return Seen(kind, size(length), _dated(mtime, mdate), _dated(ctime, cdate), _number(inode), _number(links), birth, accessed)
+
+
+def _known(seconds: bytes, date: bytes) -> int | None:
+    """A time that the far side may not know: it says nothing, 0, a dash or the letters that it was asked with then."""
+    if not seconds.strip(b"-").isdigit() or int(seconds) <= 0:
+        return None
+    return _dated(seconds, date)
 
 
 def identity(size_bytes: int, mtime_ns: int, inode: int) -> tuple[bytes, bytes]:

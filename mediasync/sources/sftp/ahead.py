@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from typing import Any, Generic, TypeVar
 
 from mediasync.paths import check_relative
-from mediasync.sources.base import DoomedFile, WantedFile
+from mediasync.sources.base import WantedFile
+from mediasync.sources.groups import Group
 
 HELD_BYTES = 1024 * 1024
 """How much of one file is held here at most."""
 
-Asked = TypeVar("Asked", WantedFile, DoomedFile)
+Asked = TypeVar("Asked", WantedFile, Group)
 Ready = TypeVar("Ready")
 
 

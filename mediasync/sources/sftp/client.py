@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import stat
 from collections.abc import AsyncIterator, Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 import asyncssh
@@ -43,10 +43,11 @@ class Look:
     kind: str
     size_bytes: int
     mtime_ns: int
+    accessed_ns: int | None = field(default=None, compare=False)
 
-    def entry(self, path: bytes) -> FileEntry:
-        """As a file of a scan. There are no inodes here, and no ctimes."""
-        return FileEntry(path, self.size_bytes, self.mtime_ns, self.mtime_ns, 0)
+    def entry(self, path: bytes, *, ages: bool = False) -> FileEntry:
+        """As a file of a scan. There are no inodes here, no ctimes and no births."""
+        return FileEntry(path, self.size_bytes, self.mtime_ns, self.mtime_ns, 0, None, self.accessed_ns if ages else None)
 
     def is_still(self, size_bytes: int, mtime_ns: int) -> bool:
         """Whether it is a regular file of that size and time."""
@@ -68,7 +69,8 @@ def look_of(attributes: asyncssh.SFTPAttrs) -> Look:
         raise broken("a file without size or time")
     if not 0 <= size < _LARGEST:
         raise broken(f"a size of {size} bytes")
-    return Look(kind, size, int(mtime or 0) * SECOND_NS)
+    accessed = int(attributes.atime) * SECOND_NS if attributes.atime else None
+    return Look(kind, size, int(mtime or 0) * SECOND_NS, accessed)
 
 
 def says(error: asyncssh.SFTPError) -> str:
@@ -176,6 +178,10 @@ class Sftp:
     async def remove(self, path: bytes) -> None:
         """Removes a file."""
         await self.ask(self._client.remove(path))
+
+    async def remove_folder(self, path: bytes) -> None:
+        """Removes an empty folder."""
+        await self.ask(self._client.rmdir(path))
 
     async def space(self, path: bytes) -> tuple[int, int]:
         """Bytes that are free, and that there are. Raises `asyncssh.SFTPError` where the server does not tell."""

@@ -175,8 +175,11 @@ class SftpConnection:
         raise _cannot("empty a folder of what was moved aside", "It takes a shell with python3.")
 
     async def remove_empty_folders(self, folders: Sequence[bytes]) -> list[bytes]:
-        """ENGINE_CANNOT."""
-        raise _cannot("remove folders", "It takes a shell with python3.")
+        """Removes folders that are empty; see `Connection.remove_empty_folders`."""
+        for folder in folders:
+            check_relative(folder)
+        async with self._call():
+            return await Hashing(Files(self._sftp, self._places(FollowSymlinks.NONE))).drop(folders)
 
     async def surroundings(self) -> Surroundings:
         """Free space, where the server tells it."""

@@ -144,7 +144,7 @@ class Scan:
                 if look.kind == "d":
                     self._enter(found, folder, path, name)
                 elif look.kind == "f":
-                    listed.files.append(look.entry(path))
+                    listed.files.append(look.entry(path, ages=self._request.ages))
                 elif look.kind == "l" and self._follow is not FollowSymlinks.NONE:
                     listed.links.append(path)
                 else:
@@ -180,7 +180,7 @@ class Scan:
         elif look.kind == "d":
             found.folders.append(_Folder(path, (*folder.chain, real)))
         else:
-            found.listed.files.append(look.entry(path))
+            found.listed.files.append(look.entry(path, ages=self._request.ages))
 
     def _stamp(self, mtime_ns: int) -> None:
         """Notes a directory's time. One that is ahead of us by far was set by somebody."""
