@@ -88,7 +88,7 @@ class _SyncedStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SyncedSta
     SYNCED_STATE_EDITED: _SyncedState.ValueType  # 7
     """The library's only copy was edited."""
     SYNCED_STATE_NOT_FLUSHED: _SyncedState.ValueType  # 8
-    """The library's copy may not be on the disk yet."""
+    """The library's copy may not be on the disk yet, or its content has not been looked into yet."""
 
 class SyncedState(_SyncedState, metaclass=_SyncedStateEnumTypeWrapper):
     """What is on record of a file of a source."""
@@ -110,7 +110,7 @@ SYNCED_STATE_CULLED: SyncedState.ValueType  # 6
 SYNCED_STATE_EDITED: SyncedState.ValueType  # 7
 """The library's only copy was edited."""
 SYNCED_STATE_NOT_FLUSHED: SyncedState.ValueType  # 8
-"""The library's copy may not be on the disk yet."""
+"""The library's copy may not be on the disk yet, or its content has not been looked into yet."""
 Global___SyncedState: _TypeAlias = SyncedState  # noqa: Y015
 
 @_typing.final

@@ -12,6 +12,7 @@ from mediasync.sources.factory import open_source
 from mediasync.storage.database import Database
 from mediasync.v1 import transfer_pb2_grpc
 from services.transfer.bandwidth import Limits
+from services.transfer.cleaning import CleanupRecord
 from services.transfer.keeping import LibraryKeeper
 from services.transfer.pipeline.worker import PipelineWorker
 from services.transfer.processing import Processor
@@ -59,7 +60,8 @@ async def wire(service: Service) -> None:
     service.spawn(queues.forget_old_runs(), "retention")
     keeper = LibraryKeeper(database, service.home.path, worker.library, worker.committed, settled)
     service.on_stop(keeper.close)
-    servicer = TransferServicer(worker, queues, service.channel("progress"), settled, keeper)
+    record = CleanupRecord(database, keeper.library)
+    servicer = TransferServicer(worker, queues, service.channel("progress"), settled, keeper, record)
     service.add(transfer_pb2_grpc.add_TransferServicer_to_server, servicer, "mediasync.v1.Transfer")
 
 

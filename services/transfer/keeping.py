@@ -85,7 +85,7 @@ class LibraryKeeper:
 
     async def findings(self, path: str, below: bytes = b"") -> AsyncIterator[Finding]:
         """What the last verify found, by path."""
-        async with self._library(path) as library:
+        async with self.library(path) as library:
             after = b""
             while page := await self._store.told(library, _ALL, after, _PAGE, below):
                 for finding in page:
@@ -112,7 +112,7 @@ class LibraryKeeper:
         """The files of a library's index, by path; of all libraries that there are, as far as they are on record, for an empty path. Files
         that are culled are not meant to be there. Raises LIBRARY_*, INVALID_ARGUMENT."""
         if path:
-            async with self._library(path) as library:
+            async with self.library(path) as library:
                 libraries = [library]
         else:
             libraries, after = list(await self._manifest.libraries()), b""
@@ -124,7 +124,7 @@ class LibraryKeeper:
 
     async def stats(self, path: str) -> LibraryStats:
         """Sums a library up. Raises LIBRARY_*."""
-        async with self._library(path) as library:
+        async with self.library(path) as library:
             stats = await self._stats.stats(library, SOURCE_LABEL)
             try:
                 disk = await asyncio.to_thread(os.statvfs, library.root)
@@ -135,7 +135,7 @@ class LibraryKeeper:
     async def prepare_repair(self, path: str, repair_id: str) -> tuple[list[tuple[str, str, int]], int]:
         """Puts the files that the last verify found lost on record as those that failed in the run `repair_id`. Returns (key, label,
         files) of each source, and how many files no source has. Raises LIBRARY_*."""
-        async with self._library(path) as library:
+        async with self.library(path) as library:
             await self._queues.begin_run(repair_id, context.trace_parent())
             return await self._repairs.prepare_repair(library, repair_id)
 
@@ -155,7 +155,7 @@ class LibraryKeeper:
 
     @asynccontextmanager
     async def _alone(self, path: str, *, may_be_new: bool = False) -> AsyncIterator[LibraryId]:
-        async with self._library(path, may_be_new=may_be_new) as library:
+        async with self.library(path, may_be_new=may_be_new) as library:
             if library.uuid in self._busy:
                 raise MediasyncError(Reason.LIBRARY_BUSY, f"{display(library.root)} is being verified or adopted already")
             self._busy.add(library.uuid)
@@ -165,7 +165,8 @@ class LibraryKeeper:
                 self._busy.discard(library.uuid)
 
     @asynccontextmanager
-    async def _library(self, path: str, *, may_be_new: bool = False) -> AsyncIterator[LibraryId]:
+    async def library(self, path: str, *, may_be_new: bool = False) -> AsyncIterator[LibraryId]:
+        """The library at an absolute path, for one use. Raises LIBRARY_*, INVALID_ARGUMENT."""
         if not os.path.isabs(path):
             violation = FieldViolation("library_path", "must be an absolute path")
             raise MediasyncError(Reason.INVALID_ARGUMENT, f"the library {path!r} is not named by an absolute path", fields=[violation])

@@ -26,6 +26,8 @@ _SAME = (
     " AND CAST(group_concat(mtime_ns) AS BLOB) = ? AND CAST(group_concat(ctime_ns - mtime_ns) AS BLOB) = ?"
 )
 _SURPLUS_ROWS = 1000
+GONE_ROOT = b"gone:"
+"""How the root of a library begins that another one took the place of; no path begins so."""
 _NOT_KNOWN = -1
 
 
@@ -53,7 +55,7 @@ class ManifestStore:
             connection.execute(
                 sa.update(table)
                 .where(table.c.root == root, table.c.uuid != uuid)
-                .values(root=b"gone:" + os.urandom(8).hex().encode() + b":" + root)
+                .values(root=GONE_ROOT + os.urandom(8).hex().encode() + b":" + root)
             )
             values = {"uuid": uuid, "root": root}
             connection.execute(upsert(table, values, ["uuid"]), values)

@@ -169,6 +169,13 @@ def _finish(connection: sa.Connection, results: Sequence[Result]) -> None:
         if event is not None:
             (told,) = renumbered(raw, task.library.key, [(task.landed.library_path, event)])
             raw.execute("INSERT INTO outbox (sync_id, event) VALUES (?, ?)", (task.sync_id, told))
+    # Of the content that was looked into: what is on record there by now may be another version.
+    validity = [
+        (problem is not None, task.library.key, task.landed.library_path, task.landed.sha256)
+        for task, event, problem in results
+        if event is not None
+    ]
+    raw.executemany("UPDATE library_files SET invalid = ? WHERE library = ? AND path = ? AND sha256 = ?", validity)
     problems = [
         {"sync_id": task.sync_id, "path": task.landed.library_path, "reason": problem.reason.value, "message": problem.message}
         for task, _, problem in results

@@ -66,6 +66,8 @@ library_files = sa.Table(
     sa.Column("culled", sa.Boolean, nullable=False, server_default="0"),
     # When its bytes were last read back and found right, in Unix seconds; 0 for never.
     sa.Column("verified_time", sa.Float, nullable=False, server_default="0"),
+    # Its content did not validate when it was last looked into.
+    sa.Column("invalid", sa.Boolean, nullable=False, server_default="0"),
     sa.Index("library_files_sha256", "library", "sha256"),
     sa.Index("library_files_wanted_path", "library", "wanted_path", sqlite_where=sa.text("wanted_path IS NOT NULL")),
     sqlite_with_rowid=False,
@@ -295,4 +297,5 @@ MIGRATIONS = (
     Migration(4, _add_landing_kinds),
     Migration(5, _add_verification),
     Migration(6, lambda connection: moved_paths.create(connection, checkfirst=True)),
+    Migration(7, lambda connection: _add_column(connection, library_files.c.invalid)),
 )

@@ -17,6 +17,8 @@ from mediasync.reporting import ProgressReporter
 from mediasync.runtime.notices import Notice
 from mediasync.v1 import transfer_pb2 as pb
 from mediasync.v1 import types_pb2
+from services.transfer.cleaning import CleanupRecord
+from services.transfer.cleaning_servicer import CleaningServicer
 from services.transfer.keeping import LibraryKeeper
 from services.transfer.library_servicer import LibraryServicer
 from services.transfer.queue_store import QueueStore
@@ -35,13 +37,20 @@ _PREVIEWS_AHEAD = 8
 E = TypeVar("E")
 
 
-class TransferServicer(LibraryServicer):
-    """Serves a TransferWorker, and a LibraryKeeper."""
+class TransferServicer(LibraryServicer, CleaningServicer):
+    """Serves a TransferWorker, a LibraryKeeper and a CleanupRecord."""
 
     def __init__(
-        self, worker: TransferWorker, queues: QueueStore, progress: grpc.aio.Channel, settled: Notice, keeper: LibraryKeeper
+        self,
+        worker: TransferWorker,
+        queues: QueueStore,
+        progress: grpc.aio.Channel,
+        settled: Notice,
+        keeper: LibraryKeeper,
+        record: CleanupRecord,
     ) -> None:
-        super().__init__(keeper)
+        LibraryServicer.__init__(self, keeper)
+        CleaningServicer.__init__(self, record)
         self._worker = worker
         self._queues = queues
         self._progress = progress
