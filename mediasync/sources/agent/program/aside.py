@@ -76,7 +76,8 @@ class Emptying:
         try:
             top = descend(self.root, folder)
         except OSError as error:
-            if error.errno not in NOT_THERE:
+            # A link in its place is none, and is told.
+            if error.errno != errno.ENOENT:
                 self.failed = says(error)
             return
         try:
