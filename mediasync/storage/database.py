@@ -60,7 +60,7 @@ class Migration(NamedTuple):
 class Database:
     """An open database. Work is a function of a connection, run in a transaction in one of the database's threads.
 
-    Bulk work takes the raw `sqlite3.Connection` from `connection.connection.driver_connection`, inside the same transaction.
+    Bulk work takes the raw `sqlite3.Connection` from `raw_connection`, inside the same transaction.
     """
 
     def __init__(self, path: Path, engine: sqlalchemy.Engine, *, durable: bool, cache_mib: int) -> None:
@@ -157,7 +157,7 @@ class Database:
                 with connection.begin():
                     return work(connection)
             # Between transactions; inside of one it would be ignored. The next durable commit flushes the journal up to its own end.
-            raw = _raw(connection)
+            raw = raw_connection(connection)
             raw.execute("PRAGMA synchronous = NORMAL")
             try:
                 with connection.begin():
@@ -168,7 +168,7 @@ class Database:
     def _checkpoint(self) -> None:
         with _file_errors(self.path):
             # A transaction of its own would hold it up.
-            _raw(self._connection({})).execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            raw_connection(self._connection({})).execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def _connection(self, options: dict[str, Any]) -> sqlalchemy.Connection:
         """This thread's own connection; it lives as long as the database, because opening one costs more than most reads."""
@@ -176,7 +176,7 @@ class Database:
         if existing is not None:
             return existing
         connection = self._engine.connect().execution_options(**options)
-        _raw(connection).execute(f"PRAGMA cache_size = {-1024 * self._cache_mib}" if options else "PRAGMA query_only = 1")
+        raw_connection(connection).execute(f"PRAGMA cache_size = {-1024 * self._cache_mib}" if options else "PRAGMA query_only = 1")
         self._connections.append(connection)
         self._local.connection = connection
         return connection
@@ -262,7 +262,8 @@ def _schema_version(connection: sqlalchemy.Connection) -> int:
     return int(connection.exec_driver_sql("SELECT coalesce(max(version), 0) FROM schema_version").scalar_one())
 
 
-def _raw(connection: sqlalchemy.Connection) -> sqlite3.Connection:
+def raw_connection(connection: sqlalchemy.Connection) -> sqlite3.Connection:
+    """The driver's own connection, inside the same transaction: for rows that come in thousands."""
     raw = connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)
     return raw

@@ -11,8 +11,7 @@ from mediasync.storage.database import Migration
 
 metadata = sa.MetaData()
 
-# One row a clean-up. `end_ns` is 0 until nothing of it is open any more. `summary` is JSON; with `trace_parent` its events belong to its
-# trace.
+# One row a clean-up. `end_ns` is 0 until it is over. With `trace_parent` its events belong to its trace.
 runs = sa.Table(
     "runs",
     metadata,
@@ -24,12 +23,12 @@ runs = sa.Table(
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("library_root", sa.Text, nullable=False),
     sa.Column("library_uuid", sa.Text, nullable=False),
-    sa.Column("plan_id", sa.Text, nullable=False),
-    sa.Column("summary", sa.Text, nullable=False),
+    sa.Column("summary", sa.LargeBinary, nullable=False),
     sa.Column("trace_parent", sa.Text, nullable=False),
     sa.Column("start_ns", sa.BigInteger, nullable=False),
     sa.Column("end_ns", sa.BigInteger, nullable=False),
     sa.Index("runs_start", "start_ns"),
+    sqlite_autoincrement=True,
 )
 
 # The journal: one row for each file whose deletion was intended, written before anything is asked of the source.
@@ -66,6 +65,7 @@ deletions = sa.Table(
     sa.Index("deletions_file", "source_key", "path"),
     sa.Index("deletions_run", "run", "intent_ns"),
     sa.Index("deletions_open", "source_key", sqlite_where=sa.text("outcome = 'open'")),
+    sa.Index("deletions_kept", "intent_ns", sqlite_where=sa.text("outcome = 'kept'")),
     # A number is never given out twice: page tokens and the ids of events are made of it.
     sqlite_autoincrement=True,
 )
@@ -81,7 +81,7 @@ outbox = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# What would be deleted, and what it comes to, as JSON; kept for an hour.
+# What would be deleted, and what it comes to; kept for an hour.
 plans = sa.Table(
     "plans",
     metadata,
@@ -92,7 +92,7 @@ plans = sa.Table(
     sa.Column("library_root", sa.Text, nullable=False),
     # A digest of what was asked: a run takes only a plan that was made of the same.
     sa.Column("asked", sa.LargeBinary, nullable=False),
-    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("plan", sa.LargeBinary, nullable=False),
     sa.Column("create_ns", sa.BigInteger, nullable=False),
 )
 
