@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
+
+from mediasync.storage.database import raw_connection as raw_connection
 
 
 def upsert(table: sa.Table, values: Mapping[str, Any], key: Sequence[str], keep: Sequence[str] = ()) -> sa.Insert:
@@ -22,10 +23,3 @@ def below(column: sa.Column[bytes], folder: bytes) -> sa.ColumnElement[bool]:
     if not folder:
         return sa.true()
     return sa.or_(column == folder, sa.and_(column > folder + b"/", column < folder + b"0"))
-
-
-def raw_connection(connection: sa.Connection) -> sqlite3.Connection:
-    """The driver's own connection, inside the same transaction: for rows that come in thousands."""
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, sqlite3.Connection)
-    return raw
