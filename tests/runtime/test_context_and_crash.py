@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,3 +72,20 @@ def test_nobody_dies_twice_at_the_same_point(tmp_path: Path, monkeypatch: pytest
     for _ in range(3):
         crash.point("other")
         crash.point("a.b")
+
+
+def test_a_file_names_one_point_after_the_other_and_goes_with_who_died_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    died: list[int] = []
+    monkeypatch.setattr("os.kill", lambda pid, number: died.append(number))
+    file = tmp_path / "armed"
+    monkeypatch.setattr(crash, "_armed", crash.parse(f"@{file}"))
+    crash.point("a.b")
+    file.write_text("a.b")
+    crash.point("other")
+    assert (died, file.exists()) == ([], True)
+    for _ in range(2):
+        crash.point("a.b")
+    assert (died, file.exists()) == ([signal.SIGKILL], False)
+    file.write_text("a.b")
+    crash.point("a.b")
+    assert len(died) == 2
