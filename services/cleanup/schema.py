@@ -92,7 +92,10 @@ plans = sa.Table(
     sa.Column("library_root", sa.Text, nullable=False),
     # A digest of what was asked: a run takes only a plan that was made of the same.
     sa.Column("asked", sa.LargeBinary, nullable=False),
+    # What it comes to; empty until it is whole.
     sa.Column("plan", sa.LargeBinary, nullable=False),
+    # Folders that were found empty, divided by NUL.
+    sa.Column("empty_folders", sa.LargeBinary, nullable=False, server_default=sa.text("x''")),
     sa.Column("create_ns", sa.BigInteger, nullable=False),
 )
 
