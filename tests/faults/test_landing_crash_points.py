@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from tests.fixtures.installation import Installation
+from tests.fixtures.installation import Result
+from tests.fixtures.mortal import Mortal, until
 
 LANDING_POINTS = (
     "transfer.after_aside",
@@ -21,39 +23,47 @@ _FIRST, _SECOND = 1_790_000_000, 1_790_003_600
 _MARK = "~20260921T151320"
 
 
-def write(installation: Installation, path: str, content: bytes, time: int) -> None:
-    os.utime(installation.write(path, content), (time, time))
-
-
-def crash_the_machine(installation: Installation) -> None:
+def crash_the_machine(mortal: Mortal, library: Path, sync_id: str) -> None:
     """As if the machine had crashed before the first sync was flushed: one file's bytes are gone."""
-    torn = installation.library / "d/torn.bin"
+    torn = library / "d/torn.bin"
     torn.write_bytes(b"")
     os.utime(torn, (_FIRST, _FIRST))
-    with closing(sqlite3.connect(installation.home / "transfer.db")) as database, database:
+    with closing(sqlite3.connect(mortal.installation.home / "transfer.db")) as database, database:
         database.execute(
             "INSERT INTO unflushed (library, origin, folder, sync_id, boot_id)"
-            " SELECT o.library, o.key, x'', (SELECT sync_id FROM manifest LIMIT 1), 'another boot' FROM origins o"
+            " SELECT DISTINCT o.library, o.key, x'', m.sync_id, 'another boot'"
+            " FROM origins o JOIN manifest m ON m.origin = o.key WHERE m.sync_id = ?",
+            [sync_id],
         )
 
 
 @pytest.mark.needs_sshd
 @pytest.mark.parametrize("point", LANDING_POINTS)
-def test_i5_a_landing_killed_at_a_named_point_loses_doubles_and_replaces_nothing(installation: Installation, point: str) -> None:
-    write(installation, "d/a.wav", b"first", _FIRST)
-    write(installation, "d/a.txt", b"second's prompt", _SECOND + 1)
-    write(installation, "d/log.csv", b"one", _FIRST)
-    write(installation, "d/torn.bin", b"content", _FIRST)
-    write(installation, "d/x.bin", b"same", _FIRST)
-    assert installation.sync().code == 0
-    crash_the_machine(installation)
-    write(installation, "d/a.wav", b"second", _SECOND)
-    write(installation, "d/log.csv", b"one two", _SECOND)
-    write(installation, "d/y.bin", b"same", _SECOND)
-    result = installation.sync("--durability", "fast", "--duplicates", "hardlink", MEDIASYNC_CRASH_AT=point)
-    assert (installation.home / "run" / f"crashed.{point}").exists(), "the point was never passed"
-    assert result.code == 0, result.err
-    found = {path.relative_to(installation.library / "d").as_posix(): path.read_bytes() for path in (installation.library / "d").iterdir()}
+def test_i5_a_landing_killed_at_a_named_point_loses_doubles_and_replaces_nothing(mortal: Mortal, point: str) -> None:
+    installation = mortal.installation
+    (library := installation.folder / point).mkdir()
+
+    def write(path: str, content: bytes, time: int) -> None:
+        os.utime(installation.write(f"{point}/{path}", content), (time, time))
+
+    def sync(*options: str) -> Result:
+        result = installation.run("sync", f"{installation.url}/{point}", library, *installation.login, "--json", *options)
+        assert result.code == 0, result.err
+        return result
+
+    write("d/a.wav", b"first", _FIRST)
+    write("d/a.txt", b"second's prompt", _SECOND + 1)
+    write("d/log.csv", b"one", _FIRST)
+    write("d/torn.bin", b"content", _FIRST)
+    write("d/x.bin", b"same", _FIRST)
+    crash_the_machine(mortal, library, sync().json["sync_id"])
+    write("d/a.wav", b"second", _SECOND)
+    write("d/log.csv", b"one two", _SECOND)
+    write("d/y.bin", b"same", _SECOND)
+    mortal.arm(point)
+    sync_id = sync("--durability", "fast", "--duplicates", "hardlink").json["sync_id"]
+    assert mortal.died, "the point was never passed"
+    found = {path.relative_to(library / "d").as_posix(): path.read_bytes() for path in (library / "d").iterdir()}
     assert found == {
         "a.wav": b"first",
         "a.txt": b"second's prompt",
@@ -64,13 +74,14 @@ def test_i5_a_landing_killed_at_a_named_point_loses_doubles_and_replaces_nothing
         "x.bin": b"same",
         "y.bin": b"same",
     }
-    assert (installation.library / "d/x.bin").samefile(installation.library / "d/y.bin")
-    own = installation.library / ".mediasync"
+    assert (library / "d/x.bin").samefile(library / "d/y.bin")
+    own = library / ".mediasync"
     assert {path.read_bytes() for path in (own / "replaced").rglob("*.csv")} == {b"one"}
     assert [path.name for path in (own / "torn").rglob("*") if path.is_file()] == ["torn.bin"]
-    assert list((own / "staging").iterdir()) == []
-    with closing(sqlite3.connect(installation.home / "transfer.db")) as database:
-        for table in ("landings", "unflushed", "processing", "outbox"):
-            assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
-        assert database.execute("SELECT count(*) FROM manifest").fetchone() == (6,)
-        assert database.execute("SELECT count(*) FROM library_files").fetchone() == (8,)
+    until(lambda: os.listdir(own / "staging") == [], lambda: f"left in staging: {os.listdir(own / 'staging')}")
+    for table in ("landings", "unflushed", "processing", "outbox"):
+        mortal.comes_to("transfer", f"SELECT count(*) FROM {table}", (0,))
+    origin = f"SELECT origin FROM manifest WHERE sync_id = '{sync_id}'"
+    mortal.comes_to("transfer", f"SELECT count(*) FROM manifest WHERE origin IN ({origin})", (6,))
+    here = f"SELECT library FROM origins WHERE key IN ({origin})"
+    mortal.comes_to("transfer", f"SELECT count(*) FROM library_files WHERE library IN ({here})", (8,))
