@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from mediasync.convert.deletions import plan_from_pb, plan_to_pb
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import CleanupPlan, KeptReason
-from mediasync.storage.database import Database
+from mediasync.storage.database import Database, raw_connection
 from mediasync.v1 import cleanup_pb2
 from services.cleanup.entities import PlanRow
 
@@ -56,7 +56,7 @@ class PlanStore:
         names = "plan_id, source_key, source, library_root, asked, plan, create_ns"
 
         def work(connection: sa.Connection) -> int:
-            inserted = _driver(connection).execute(f"INSERT INTO plans ({names}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
+            inserted = raw_connection(connection).execute(f"INSERT INTO plans ({names}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
             return inserted.lastrowid or 0
 
         return await self._database.write(work, durable=False)
@@ -81,17 +81,17 @@ class PlanStore:
             )
             for row in rows
         ]
-        await self._database.write(lambda connection: _driver(connection).executemany(_ADD, values), durable=False)
+        await self._database.write(lambda connection: raw_connection(connection).executemany(_ADD, values), durable=False)
 
     async def end(self, key: int, plan: CleanupPlan, empty_folders: Sequence[bytes] = ()) -> None:
         """The plan is whole. `empty_folders` are some that were found empty."""
         values = (plan_to_pb(plan).SerializeToString(), b"\0".join(empty_folders), time.time_ns(), key)
         statement = "UPDATE plans SET plan = ?, empty_folders = ?, create_ns = ? WHERE key = ?"
-        await self._database.write(lambda connection: _driver(connection).execute(statement, values), durable=False)
+        await self._database.write(lambda connection: raw_connection(connection).execute(statement, values), durable=False)
 
     async def drop(self, key: int) -> None:
         """A plan that came to nothing."""
-        await self._database.write(lambda connection: _drop(_driver(connection), [key]), durable=False)
+        await self._database.write(lambda connection: _drop(raw_connection(connection), [key]), durable=False)
 
     async def get(self, plan_id: str, asked: bytes | None = None) -> CleanupPlan:
         """A whole plan. Raises CLEANUP_PLAN_EXPIRED when there is none, and INVALID_ARGUMENT where it was not made of `asked`."""
@@ -147,14 +147,14 @@ class PlanStore:
         held = {plan_id for plan_id, holders in self._held.items() if holders}
 
         def work(connection: sa.Connection) -> None:
-            rows = _driver(connection).execute("SELECT key, plan_id FROM plans WHERE create_ns < ?", (before_ns,)).fetchall()
-            _drop(_driver(connection), [key for key, plan_id in rows if plan_id not in held])
+            rows = raw_connection(connection).execute("SELECT key, plan_id FROM plans WHERE create_ns < ?", (before_ns,)).fetchall()
+            _drop(raw_connection(connection), [key for key, plan_id in rows if plan_id not in held])
 
         await self._database.write(work, durable=False)
 
     async def _row(self, plan_id: str) -> tuple[int, bytes, bytes, bytes]:
         statement = "SELECT key, asked, plan, empty_folders, create_ns FROM plans WHERE plan_id = ? AND plan != x''"
-        row = await self._database.read(lambda connection: _driver(connection).execute(statement, (plan_id,)).fetchone())
+        row = await self._database.read(lambda connection: raw_connection(connection).execute(statement, (plan_id,)).fetchone())
         over = row is None or (row[4] < time.time_ns() - int(KEEP_SECONDS * 1e9) and not self._held[plan_id])
         if over:
             raise MediasyncError(Reason.CLEANUP_PLAN_EXPIRED, "the plan of the clean-up is not kept any more")
@@ -162,7 +162,7 @@ class PlanStore:
 
     async def _rows(self, key: int, after: int, before: int, limit: int) -> list[PlanRow]:
         values = (key, after, before, limit)
-        rows = await self._database.read(lambda connection: _driver(connection).execute(_PAGE, values).fetchall())
+        rows = await self._database.read(lambda connection: raw_connection(connection).execute(_PAGE, values).fetchall())
         return [_plan_row(row) for row in rows]
 
 
@@ -202,9 +202,3 @@ def _drop(driver: sqlite3.Connection, keys: Sequence[int]) -> None:
     for key in keys:
         driver.execute("DELETE FROM plan_files WHERE plan = ?", (key,))
         driver.execute("DELETE FROM plans WHERE key = ?", (key,))
-
-
-def _driver(connection: sa.Connection) -> sqlite3.Connection:
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    return driver

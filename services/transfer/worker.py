@@ -16,15 +16,14 @@ from pathlib import Path
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import PreviewSummary, SourceReport, SourceSpec, SyncOptions, SyncSpec, SyncSummary
 from mediasync.paths import display
-from mediasync.profiles import PROFILES
 from mediasync.runtime import context
 from mediasync.runtime.notices import Notice
-from mediasync.sources.base import Connection, Source, Surroundings
+from mediasync.sources.base import Source, Surroundings
 from mediasync.sources.factory import discard_partials
 from mediasync.sources.selection import selection_for
+from mediasync.sources.units import units_of
 from mediasync.storage.database import Database
 from mediasync.storage.library_marker import library_error, read_marker
-from mediasync.suggest import nearest
 from services.transfer import surveying
 from services.transfer.bandwidth import Limits
 from services.transfer.entities import LibraryId, SyncUnit
@@ -203,7 +202,7 @@ class TransferWorker:
             # A sync, which has a library, waits for no answer that it does not need: each takes a round trip.
             wordy = survey or count_files or not spec.dest_path
             present = await connection.list_folders() if wordy else []
-            units = await self._units(connection, spec.source, spec.folders)
+            units = await units_of(connection, spec.source, spec.folders)
             probe = connection.probe
             found = await surveying.count(connection, units, selection) if count_files else surveying.Found()
             around = await connection.surroundings() if survey else Surroundings()
@@ -226,28 +225,6 @@ class TransferWorker:
                 rate,
             )
             return report, units
-
-    async def _units(self, connection: Connection, spec: SourceSpec, folders: tuple[bytes, ...]) -> list[bytes]:
-        if folders:
-            missing = await connection.missing_folders(folders)
-            if missing:
-                present = await connection.list_folders()
-                names = ", ".join(display(name) for name in missing)
-                there = ", ".join(display(name) for name in present[:20]) or "nothing"
-                meant = nearest(names, [display(name) for name in present])
-                raise MediasyncError(
-                    Reason.SOURCE_FOLDER_MISSING,
-                    f"{spec.label} has no folder {names} below {display(connection.probe.root)}; there is: {there}",
-                    (f"Did you mean `{meant}`? " if meant else "")
-                    + "Name a folder that is there, or leave --folder out to take everything.",
-                )
-            # A folder that is below another one is synced with it.
-            return [folder for folder in folders if not any(folder.startswith(other + b"/") for other in folders)]
-        usual = PROFILES[spec.type].folders
-        if not usual:
-            return [b""]
-        present = await connection.list_folders()
-        return [folder for folder in usual if folder in present]
 
     async def sync_folder(
         self,
