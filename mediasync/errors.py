@@ -65,6 +65,7 @@ class Reason(enum.StrEnum):
     FILE_NAME_NOT_POSSIBLE = "FILE_NAME_NOT_POSSIBLE"
     FILE_VERIFY_FAILED = "FILE_VERIFY_FAILED"
     FILE_INVALID = "FILE_INVALID"
+    FILE_NOT_DELETED = "FILE_NOT_DELETED"
     FOLDER_UNREADABLE = "FOLDER_UNREADABLE"
     # A clean-up is refused as a whole.
     CLEANUP_BUSY = "CLEANUP_BUSY"
@@ -178,6 +179,7 @@ CATALOG: Mapping[Reason, CatalogEntry] = {
     ),
     Reason.FILE_VERIFY_FAILED: CatalogEntry("UNAVAILABLE", _FILE, "Check the library's disk, then run the same command again."),
     Reason.FILE_INVALID: CatalogEntry("FAILED_PRECONDITION", _FILE),
+    Reason.FILE_NOT_DELETED: CatalogEntry("FAILED_PRECONDITION", _FILE, "Give the login user the right to delete it at the source."),
     Reason.FOLDER_UNREADABLE: CatalogEntry("FAILED_PRECONDITION", _FILE, "Make it readable for the login user at the source."),
     Reason.CLEANUP_BUSY: CatalogEntry("UNAVAILABLE", _SERVICES, "Wait for the other clean-up of the same source, or cancel it."),
     Reason.CLEANUP_NOTHING_SYNCED: CatalogEntry("FAILED_PRECONDITION", _USAGE, "Sync the source first: `mediasync sync`."),
