@@ -7,14 +7,15 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Self
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from typing import Self, TypeVar
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import FilterReason, FollowSymlinks
 from mediasync.paths import display
 from mediasync.sources.agent.connection import NamedFolders
 from mediasync.sources.base import (
+    Connection,
     DirectoryGone,
     DirectoryUnreadable,
     DoomedFile,
@@ -33,6 +34,7 @@ from mediasync.sources.base import (
 )
 from mediasync.sources.listing import Listed, Tally
 from mediasync.sources.refusals import Refused
+from mediasync.sources.rsync.commands import Commands
 from mediasync.sources.rsync.listing import LIST, Trouble, parse
 from mediasync.sources.rsync.program import Far, Run, program
 from mediasync.sources.rsync.receiving import Batch, Places, Sightings, folders_above
@@ -41,6 +43,8 @@ from mediasync.sources.ssh_line import SshLine
 
 _WILD = re.compile(rb"[\[*?]")
 _NO_FILE = frozenset({2, 20})  # ENOENT, ENOTDIR
+
+T = TypeVar("T")
 
 
 class RsyncConnection:
@@ -53,6 +57,7 @@ class RsyncConnection:
         self._places = places
         self._compress = compress
         self._sightings = Sightings()
+        self._commands = Commands(line, far.root, folders)
         self._near: bytes | None = None
         self._busy = False
         self._failure: MediasyncError | None = None
@@ -158,7 +163,14 @@ class RsyncConnection:
         return [path for path in paths if path in found]
 
     async def scan(self, request: ScanRequest) -> AsyncIterator[ScanRecord]:
-        """Looks for files, all of them whatever moved; see `Connection.scan`. One that is left early closes the connection."""
+        """Looks for files, all of them whatever moved; see `Connection.scan`. What is asked for with its ages is looked for by way of a
+        command where the server allows one: so it is known as exactly as deleting it takes. One that is left early closes the connection.
+        """
+        if request.ages and (beside := await self._beside()) is not None:
+            async with self._through(beside.scan(request)) as records:
+                async for record in records:
+                    yield record
+            return
         if request.selection.follow_symlinks is not FollowSymlinks.NONE:
             raise _cannot("follow links inside the source")
         self._folders.add(request.folder)
@@ -174,6 +186,14 @@ class RsyncConnection:
         finally:
             if not done:
                 await self.close()
+
+    async def _beside(self) -> Connection | None:
+        try:
+            return await self._commands.start("tell ages")
+        except MediasyncError as error:
+            if error.reason is not Reason.ENGINE_CANNOT:
+                raise
+            return None
 
     async def _scan(self, request: ScanRequest, tally: Tally) -> AsyncIterator[ScanRecord]:
         if request.folder:
@@ -271,29 +291,56 @@ class RsyncConnection:
         """ENGINE_CANNOT."""
         return Refused(_cannot("hash files at the source"))
 
-    def delete_unchanged(self, files: AsyncIterator[Sequence[DoomedFile]]) -> AsyncIterator[FileDeleted]:
-        """ENGINE_CANNOT."""
-        return Refused(_cannot("delete files at the source safely"))
+    async def delete_unchanged(self, files: AsyncIterator[Sequence[DoomedFile]]) -> AsyncIterator[FileDeleted]:
+        """Deletes files by way of a command; see `Connection.delete_unchanged`. ENGINE_CANNOT where the server allows none."""
+        commands = await self._commands.start("delete files at the source safely")
+        async with self._through(commands.delete_unchanged(files)) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
 
-    def move_aside(self, files: AsyncIterator[Sequence[DoomedFile]], into: bytes) -> AsyncIterator[FileDeleted]:
-        """ENGINE_CANNOT."""
-        return Refused(_cannot("move files aside"))
+    async def move_aside(self, files: AsyncIterator[Sequence[DoomedFile]], into: bytes) -> AsyncIterator[FileDeleted]:
+        """Moves files by way of a command; see `Connection.move_aside`. ENGINE_CANNOT where the server allows none."""
+        commands = await self._commands.start("move files aside")
+        async with self._through(commands.move_aside(files, into)) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
 
     async def empty_aside(self, folder: bytes, before: str) -> int:
-        """ENGINE_CANNOT."""
-        raise _cannot("empty a folder of what was moved aside")
+        """Deletes what was moved aside, by way of a command; see `Connection.empty_aside`."""
+        commands = await self._commands.start("empty a folder of what was moved aside")
+        return await commands.empty_aside(folder, before)
 
     async def remove_empty_folders(self, folders: Sequence[bytes]) -> list[bytes]:
-        """ENGINE_CANNOT."""
-        raise _cannot("remove folders")
+        """Removes folders by way of a command; see `Connection.remove_empty_folders`."""
+        commands = await self._commands.start("remove folders")
+        return await commands.remove_empty_folders(folders)
+
+    @contextlib.asynccontextmanager
+    async def _through(self, answers: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+        """A call that the engine beside rsync serves. One that is left early closes the connection."""
+        done = False
+        try:
+            with self._using():
+                yield answers
+            done = True
+        finally:
+            if isinstance(answers, AsyncGenerator):
+                await answers.aclose()
+            if not done:
+                await self.close()
 
     async def surroundings(self) -> Surroundings:
-        """rsync tells nothing of them."""
-        return Surroundings(tools=("rsync",))
+        """rsync tells nothing of them; what runs beside it does."""
+        beside = self._commands.connection
+        if beside is None:
+            return Surroundings(tools=("rsync",))
+        with self._using():
+            return await beside.surroundings()
 
     async def close(self) -> None:
         """Ends the connection."""
         self._failure = self._failure or MediasyncError(Reason.CONNECTION_LOST, f"the connection to {self._far.place} is closed")
+        await self._commands.close()
         await self._line.let_go()
 
 

@@ -19,7 +19,7 @@ pytestmark = needs(Can.DELETE)
 
 
 async def doomed(connection: Connection, content: bytes, *paths: str) -> list[DoomedFile]:
-    files = (await scan(connection)).files
+    files = (await scan(connection, ages=True)).files
     digest = hashlib.sha256(content).digest()
     entries = [files[path.encode()] for path in paths]
     return [DoomedFile(entry.path, entry.size_bytes, entry.mtime_ns, entry.inode, digest) for entry in entries]
@@ -136,7 +136,7 @@ async def test_i7_odd_names_are_names_and_no_commands(far: FarSide, connection: 
     names = [b"new\nline.txt", b"-rf", b"$(touch pwned)", b"in\xffvalid", b"quote'\"`", b"* ?[a]"]
     for name in [*names, b"a", b"other"]:
         far.put(name, b"content")
-    found = await scan(connection)
+    found = await scan(connection, ages=True)
     digest = hashlib.sha256(b"content").digest()
     entries = [found.files[name] for name in names]
     outcomes = await delete(connection, [DoomedFile(e.path, e.size_bytes, e.mtime_ns, e.inode, digest) for e in entries])

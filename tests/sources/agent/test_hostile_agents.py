@@ -116,6 +116,10 @@ async def test_a_liar_that_tells_the_truth_is_believed() -> None:
         pytest.param(directory(files=(b"b", b"a")), id="files out of order"),
         pytest.param(directory(files=(b"a", b"a")), id="a file twice"),
         pytest.param(directory(files=(b"a",), sizes=b"1,1"), id="more sizes than files"),
+        pytest.param(directory(files=(b"a",), flags=17, births=b"1,1", accesses=b"1"), id="more births than files"),
+        pytest.param(directory(files=(b"a",), flags=17, births=b"--", accesses=b"1"), id="a birth that is no number"),
+        pytest.param(directory(files=(b"a",), flags=17), id="ages that are missing"),
+        pytest.param(directory(files=(b"a",), births=b"1", accesses=b"1"), id="ages that were not announced"),
         pytest.param(directory(files=(b"a", b"b"), inodes=b"1,"), id="a number without a digit"),
         pytest.param(directory(files=(b"a",), sizes=b"-1"), id="a size below nothing"),
         pytest.param(directory(files=(b"a",), mtimes=b"1-1"), id="a minus where none may be"),
@@ -236,7 +240,8 @@ async def test_i7_hashes_that_lie_are_refused(answer: bytes) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(frame(Answer.DELETED, b"\4" + text(b"")), id="an unknown outcome"),
+        pytest.param(frame(Answer.DELETED, b"\5" + text(b"")), id="an unknown outcome"),
+        pytest.param(frame(Answer.DELETED, b"\4" + text(b"")), id="one that was kept for the sake of no other"),
         pytest.param(frame(Answer.DELETED, b"\0"), id="a cut frame"),
         pytest.param(frame(Answer.DELETED, b"\0" + text(b"") + b"x"), id="a frame with more in it"),
         pytest.param(frame(Answer.DELETED, b"\0" + text(b"")) * 2, id="more deletions than were asked for"),
@@ -255,6 +260,66 @@ async def test_i3_deletions_that_lie_are_refused(answer: bytes) -> None:
         return [outcome async for outcome in connection.delete_unchanged(files())]
 
     await fails(outcomes())
+
+
+def deleted(*numbers: int) -> bytes:
+    return b"".join(frame(Answer.DELETED, bytes([number]) + text(b"")) for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("answer", "more"),
+    [
+        pytest.param(deleted(4, 4, 4), "kept", id="all kept for the sake of none"),
+        pytest.param(deleted(1, 0, 4), "after", id="a deletion after one that was none"),
+        pytest.param(deleted(0, 4, 3), "before", id="one that was kept before what it was kept for"),
+        pytest.param(deleted(0, 0, 4), "kept", id="the last one kept for nothing"),
+        pytest.param(deleted(0, 0, 0, 0), "not asked for", id="an outcome too many"),
+        pytest.param(deleted(0, 0) + frame(Answer.MOVED, bytes(4)), "in place of a deletion", id="something else in a group"),
+    ],
+)
+async def test_i3_the_outcomes_of_a_group_cannot_be_just_any(answer: bytes, more: str) -> None:
+    connection = await connect(MARKER + READY, answer)
+    group = [DoomedFile(b"a/%d.txt" % number, 5, 1, 1, bytes(32), number > 0) for number in range(3)]
+    seen: list[object] = []
+    waiting = asyncio.Event()
+
+    async def files() -> AsyncIterator[list[DoomedFile]]:
+        yield group
+        await waiting.wait()
+
+    async def outcomes() -> None:
+        async for outcome in connection.delete_unchanged(files()):
+            seen.append(outcome)  # noqa: PERF401 - what came before the error counts
+
+    assert more in (await fails(outcomes())).message
+    assert len(seen) in (0, 3), "an outcome of a group is told with all of them"
+
+
+def names(*paths: bytes) -> bytes:
+    return frame(Answer.NAMES, struct.pack(">I", len(paths)) + b"".join(map(text, paths)))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(names(b"c"), id="one that was not asked for"),
+        pytest.param(names(b"../a"), id="one that leads out"),
+        pytest.param(names(b"/a"), id="an absolute one"),
+        pytest.param(names(b"b", b"a"), id="out of order"),
+        pytest.param(names(b"a", b"a"), id="one twice"),
+        pytest.param(names(b""), id="the root"),
+        pytest.param(deleted(0), id="something else"),
+    ],
+)
+async def test_folders_that_were_not_to_be_removed_are_refused(answer: bytes) -> None:
+    connection = await connect(MARKER + READY, answer)
+    await fails(connection.remove_empty_folders([b"a", b"b"]))
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xff" * 8 + text(b""), bytes(8) + text(b"") + b"x", bytes(8) + b"\0\5x"])
+async def test_an_emptying_that_lies_is_refused(payload: bytes) -> None:
+    connection = await connect(MARKER + READY, frame(Answer.EMPTIED, payload))
+    await fails(connection.empty_aside(b"trash", "2026-01-02"))
 
 
 def moved(*paths: bytes) -> bytes:

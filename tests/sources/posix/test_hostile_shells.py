@@ -217,6 +217,29 @@ async def test_a_file_that_is_sent_instead_of_deleted_is_refused() -> None:
     await _refused(deleted)
 
 
+@pytest.mark.parametrize("answer", [b"K\nK\n", b"C\nD\n", b"D\nK\n", b"D\nO 0 " + FILE + b"\n", b"D\nE\n"])
+async def test_i3_the_outcomes_of_a_group_cannot_be_just_any(answer: bytes) -> None:
+    connection = await _connect({b"together": answer})
+
+    async def doomed() -> AsyncIterator[Sequence[DoomedFile]]:
+        yield [DoomedFile(b"%d.txt" % number, 5, WANTED.mtime_ns, 9, bytes(32), number > 0) for number in range(2)]
+
+    async def deleted() -> None:
+        async for outcome in connection.delete_unchanged(doomed()):
+            raise AssertionError(outcome)
+
+    await _refused(deleted)
+
+
+async def test_a_folder_that_is_neither_removed_nor_kept_is_refused() -> None:
+    connection = await _connect({b"drop": b"./other\n"})
+
+    async def removed() -> None:
+        await connection.remove_empty_folders([b"a"])
+
+    await _refused(removed)
+
+
 def test_i7_a_word_holds_nothing_that_a_shell_would_read() -> None:
     every = bytes(range(1, 256))
     word = wire.word(every)
