@@ -80,6 +80,8 @@ class Configuration:
     bandwidth_limit_total_mbps: float = 0.0
     bandwidth_timetable_total: tuple[str, ...] = ()
     secrets: Mapping[str, Secrets] = field(default_factory=dict, repr=False)
+    sync_schedules: Mapping[str, str] = field(default_factory=dict)
+    cleanup_schedules: Mapping[str, tuple[str, str, SyncSpec]] = field(default_factory=dict)
 
     @property
     def in_force(self) -> tuple[str, ...]:

@@ -9,13 +9,25 @@ from mediasync.reporting import ProgressReporter
 from mediasync.runtime.service import Service, run_service
 from mediasync.storage.database import Database
 from mediasync.v1 import coordinator_pb2_grpc
-from services.coordinator.configured import ConfiguredWatches, configured_acceptors, configured_sources
+from services.coordinator.cleanup_peer import GrpcCleanupPeer
+from services.coordinator.configured import ConfiguredFile, configured_acceptors, configured_sources
 from services.coordinator.holding import SupervisorHold
 from services.coordinator.jobs import Endings, Jobs
 from services.coordinator.patience import Patience
 from services.coordinator.peers import GrpcPeers
-from services.coordinator.relay import CATALOG_STREAMS, EVENT_STREAMS, LIBRARY_STREAMS, Relay, everything, of_events, of_libraries
+from services.coordinator.relay import (
+    CATALOG_STREAMS,
+    EVENT_STREAMS,
+    LIBRARY_STREAMS,
+    Relay,
+    everything,
+    of_cleanups,
+    of_events,
+    of_libraries,
+)
 from services.coordinator.reporting import REPORTER
+from services.coordinator.schedule_store import ScheduleStore
+from services.coordinator.schedules import Schedules
 from services.coordinator.schema import MIGRATIONS
 from services.coordinator.servicer import CoordinatorServicer
 from services.coordinator.sources import Sources
@@ -38,11 +50,16 @@ async def wire(service: Service) -> None:
     service.on_stop(hold.close)
     endings = Endings()
 
+    async def cleanup_needed() -> None:
+        await hold.need("cleanup")
+
+    cleanup = GrpcCleanupPeer(service.channel("cleanup"), cleanup_needed)
+
     def reporter(sync_id: str) -> ProgressReporter:
         return ProgressReporter(service.channel("progress"), sync_id, REPORTER)
 
     engine = WorkflowEngine(
-        service.home.path / "coordinator-workflows.db", store, peers, reporter, hold, endings, acceptors=configured_acceptors()
+        service.home.path / "coordinator-workflows.db", store, peers, cleanup, reporter, hold, endings, acceptors=configured_acceptors()
     )
     service.on_stop(engine.close)
     # From here on jobs run, so nobody else may run them: the service's lock on the data folder is the lease, and is held when `wire`
@@ -52,17 +69,22 @@ async def wire(service: Service) -> None:
 
     watches = Watches(store, endings, peers, service.draining)
     jobs = Jobs(store, engine, hold)
+    configured = ConfiguredFile()
+    schedules = Schedules(ScheduleStore(store), jobs, configured.plans)
     if os.environ.get("MEDIASYNC_LISTEN"):
-        # Under `mediasync up`; services that live for the length of a command watch nothing.
-        service.spawn(StandingWatches(store, jobs, ConfiguredWatches().sources).run(), "standing watches")
-    servicer = CoordinatorServicer(jobs, Sources(store, configured_sources), watches, peers, store)
+        # Under `mediasync up`; services that live for the length of a command watch nothing, and begin nothing by themselves.
+        service.spawn(StandingWatches(store, jobs, configured.sources).run(), "standing watches")
+        service.spawn(schedules.run(), "schedules")
+    servicer = CoordinatorServicer(jobs, Sources(store, configured_sources), watches, peers, cleanup, schedules, store)
     service.add(coordinator_pb2_grpc.add_CoordinatorServicer_to_server, servicer, "mediasync.v1.Coordinator")
-    for channel, full_name, relayed, who, streamed in (
-        ("catalog", "mediasync.v1.Catalog", everything, "the catalog", CATALOG_STREAMS),
-        ("ingest", "mediasync.v1.Events", of_events, "the event log", EVENT_STREAMS),
-        ("transfer", "mediasync.v1.Transfer", of_libraries, "the transfer worker", LIBRARY_STREAMS),
+    for channel, full_name, relayed, who, streamed, needed in (
+        ("catalog", "mediasync.v1.Catalog", everything, "the catalog", CATALOG_STREAMS, None),
+        ("ingest", "mediasync.v1.Events", of_events, "the event log", EVENT_STREAMS, None),
+        ("transfer", "mediasync.v1.Transfer", of_libraries, "the transfer worker", LIBRARY_STREAMS, None),
+        ("cleanup", "mediasync.v1.Cleanup", of_cleanups, "the cleanup service", (), cleanup_needed),
     ):
-        service.add_generic(Relay(service.channel(channel), full_name, relayed, who, _RELAY_PATIENCE, streamed), full_name)
+        relay = Relay(service.channel(channel), full_name, relayed, who, _RELAY_PATIENCE, streamed, needed)
+        service.add_generic(relay, full_name)
 
 
 if __name__ == "__main__":

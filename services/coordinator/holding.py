@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 2.0
 _RETRY_SECONDS = 1.0
+_START_SECONDS = 30.0
 
 
 class SupervisorHold:
@@ -41,6 +42,21 @@ class SupervisorHold:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     await self._answered.wait()
+
+    async def need(self, service: str) -> None:
+        """Returns once a service that the supervisor starts on demand is ready. Where there is none, or it does not know, who calls the
+        service finds out."""
+        if not self._socket.exists():
+            return
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                supervisor = await ControlClient.connect(str(self._socket))
+                try:
+                    await supervisor.ask({"op": "need", "service": service})
+                finally:
+                    await supervisor.close()
+        except (OSError, ValueError, TimeoutError, MediasyncError) as error:
+            logger.warning("the supervisor was asked for %s: %s", service, error)
 
     def end(self, job_id: str) -> None:
         """The job is no longer active."""

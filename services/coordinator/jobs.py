@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from mediasync.ids import new_job_id, new_sync_id
-from mediasync.model import Job, JobState, SourceSpec, SshConnection, SyncSpec
+from mediasync.model import Job, JobKind, JobState, SourceSpec, SshConnection, SyncSpec
 from mediasync.runtime import crash
 from services.coordinator.rows import Unit
 from services.coordinator.store import Request, Store
@@ -76,13 +76,21 @@ class Jobs:
         # Or the one that was asked first might take effect last.
         self._changing = asyncio.Lock()
 
-    async def start(self, request: Request, spec: SyncSpec, trace: Mapping[str, str], *, standing: tuple[str, str] | None = None) -> Job:
-        """Accepts a sync and sets it going. `trace` is the trace it belongs to, as it travels between processes; `standing` the source that
+    async def start(
+        self,
+        request: Request,
+        spec: SyncSpec,
+        trace: Mapping[str, str],
+        *,
+        kind: JobKind = JobKind.SYNC,
+        standing: tuple[str, str] | None = None,
+    ) -> Job:
+        """Accepts a job and sets it going. `trace` is the trace it belongs to, as it travels between processes; `standing` the source that
         it watches for the configuration's sake, and the digest of what is configured.
 
         The job is durable before it is begun: killed in between, the coordinator begins it when it is started again.
         """
-        job = Job(new_job_id(), new_sync_id(), JobState.PENDING, spec, create_time=time.time())
+        job = Job(new_job_id(), new_sync_id(), JobState.PENDING, spec, create_time=time.time(), kind=kind)
         accepted, first = await self._store.accept(request, job, trace, standing)
         return await self._begin(accepted, first)
 

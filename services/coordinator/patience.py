@@ -29,6 +29,8 @@ def _default_limits() -> Mapping[Reason, float]:
         Reason.CANCELLED: 60.0,
         # Our own earlier call is not quite gone, or another job is at the same source.
         Reason.SYNC_IN_PROGRESS: 60.0,
+        # The same for a clean-up: our own earlier call, or one that ends before long.
+        Reason.CLEANUP_BUSY: 600.0,
         # It does other jobs first.
         Reason.WORKER_FULL: 3600.0,
     }

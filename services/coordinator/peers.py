@@ -71,7 +71,7 @@ class GrpcPeers:
             options=convert.options_to_pb(spec.options),
             only_failed_of=only_failed_of,
         )
-        async for event in _messages(self._transfer.SyncFolder(request), _TRANSFER, _SILENCE_SECONDS):
+        async for event in messages(self._transfer.SyncFolder(request), _TRANSFER, _SILENCE_SECONDS):
             kind = event.WhichOneof("event")
             if kind == "scanned":
                 yield Scanned(event.scanned.files_to_take, event.scanned.bytes_to_take)
@@ -91,7 +91,7 @@ class GrpcPeers:
             folder=convert.file_path(folder),
             options=convert.options_to_pb(spec.options),
         )
-        async for event in _messages(self._transfer.PreviewFolder(request), _TRANSFER, _SILENCE_SECONDS):
+        async for event in messages(self._transfer.PreviewFolder(request), _TRANSFER, _SILENCE_SECONDS):
             yield event
 
     async def set_limit(self, sync_id: str, megabits: float | None) -> None:
@@ -103,7 +103,7 @@ class GrpcPeers:
     async def processing(self, sync_id: str) -> AsyncGenerator[Processed]:
         """Follows the processing of a run's files to its end."""
         call = self._transfer.WatchProcessing(transfer_pb2.WatchProcessingRequest(sync_id=sync_id))
-        async for state in _messages(call, _TRANSFER, _PROCESSING_SILENCE_SECONDS, Reason.DEADLINE_EXCEEDED):
+        async for state in messages(call, _TRANSFER, _PROCESSING_SILENCE_SECONDS, Reason.DEADLINE_EXCEEDED):
             problems = tuple(convert.problem_from_pb(problem) for problem in state.problems)
             yield Processed(state.files_done, state.files_left, state.files_invalid, problems)
 
@@ -170,7 +170,7 @@ class GrpcPeers:
     async def progress(self, sync_id: str, resume_token: str) -> AsyncGenerator[progress_pb2.ProgressWatchResponse]:
         """The progress service's own stream, as it comes: it is relayed to many watchers, and taking each apart would cost dear."""
         request = progress_pb2.ProgressWatchRequest(sync_id=sync_id, resume_token=resume_token)
-        async for event in _messages(self._progress.Watch(request), _PROGRESS, _SILENCE_SECONDS):
+        async for event in messages(self._progress.Watch(request), _PROGRESS, _SILENCE_SECONDS):
             yield event
 
     async def test_source(self, spec: SyncSpec, seconds: float | None) -> SourceReport:
@@ -210,7 +210,7 @@ class GrpcPeers:
         return response.known_hosts_file
 
 
-async def _messages(call: Any, who: str, silence_seconds: float, silent: Reason = Reason.SERVICES_UNREACHABLE) -> AsyncGenerator[Any]:
+async def messages(call: Any, who: str, silence_seconds: float, silent: Reason = Reason.SERVICES_UNREACHABLE) -> AsyncGenerator[Any]:
     """The messages of a stream, whose call is cancelled when it is left. Raises `silent` after too long a silence."""
     try:
         with rpc_errors(who):

@@ -5,7 +5,7 @@ The trace and the sync's id go along with every call, as they do with our own; a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from typing import Any
 
 import grpc
@@ -17,7 +17,7 @@ from services.coordinator.patience import Patience
 
 class Relay(grpc.GenericRpcHandler):
     """Takes the calls of one service whose names pass `relayed`: unary ones, and those of `streamed`, which answer with a stream. `who`
-    names the service in errors, such as `the catalog`."""
+    names the service in errors, such as `the catalog`; `needed` returns once a service that is started on demand runs."""
 
     def __init__(
         self,
@@ -27,6 +27,7 @@ class Relay(grpc.GenericRpcHandler):
         who: str,
         patience: Patience,
         streamed: Container[str] = (),
+        needed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._channel = channel
         self._prefix = f"/{full_name}/"
@@ -34,6 +35,7 @@ class Relay(grpc.GenericRpcHandler):
         self._who = who
         self._patience = patience
         self._streamed = streamed
+        self._needed = needed
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The handler of a call, None for one that is not relayed."""
@@ -46,6 +48,8 @@ class Relay(grpc.GenericRpcHandler):
 
         async def forward(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             async def attempt(alive: Callable[[], None]) -> bytes:
+                if self._needed:
+                    await self._needed()
                 with rpc_errors(self._who):
                     answer: bytes = await call(request, timeout=context.time_remaining())
                     return answer
@@ -84,6 +88,11 @@ LIBRARY_STREAMS = frozenset({"VerifyLibrary", "AdoptLibrary"})
 def of_libraries(method: str) -> bool:
     """Relays what is asked of a library as a whole."""
     return method in LIBRARY_STREAMS or method == "LibraryStats"
+
+
+def of_cleanups(method: str) -> bool:
+    """Relays what clients ask of clean-ups that were."""
+    return method in ("GetCleanup", "ListDeletions")
 
 
 EVENT_STREAMS = frozenset({"Subscribe", "VerifySubscription"})

@@ -50,7 +50,7 @@ class Repairs:
                 continue
             # Everything else stays as the source's own sync has it, or what it brings would not be the same.
             options = dataclasses.replace(spec.options, restore=True, watch=False)
-            spec = dataclasses.replace(spec, dest_path=library_path, folders=(), options=options)
+            spec = dataclasses.replace(spec, dest_path=library_path, folders=(), options=options, cleanup=None)
             mark = hashlib.sha256(key.encode()).hexdigest()[:7]
             asked = Request(f"{request.request_id}:{mark}", request.method, request.digest)
             jobs.append(await self._jobs.start_for(asked, spec, trace, [Unit(b"", repair_id)]))

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from mediasync import convert
 from mediasync.convert.jobs import activity_from_pb
-from mediasync.model import Job, JobState, SyncSpec, SyncSummary
+from mediasync.model import Job, JobKind, JobState, SyncSpec, SyncSummary
 from mediasync.v1 import types_pb2
 
 
@@ -37,6 +37,7 @@ def job_row(job: Job) -> dict[str, object]:
         "problem": None,
         "retry_of": job.retry_of,
         "limit_mbps": job.limit_mbps,
+        "kind": job.kind.value,
     }
 
 
@@ -55,6 +56,7 @@ def job_of(row: sa.Row[tuple[object, ...]]) -> Job:
         retry_of=row.retry_of,
         limit_mbps=row.limit_mbps,
         activities=tuple(activity_from_pb(activity) for activity in types_pb2.Job.FromString(row.activities).activities),
+        kind=JobKind(row.kind),
     )
 
 

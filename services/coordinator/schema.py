@@ -63,6 +63,22 @@ MIGRATIONS = (
             """,
         ),
     ),
+    Migration(
+        3,
+        (
+            "ALTER TABLE jobs ADD COLUMN kind TEXT NOT NULL DEFAULT 'sync'",
+            """
+            CREATE TABLE schedules (
+                name TEXT PRIMARY KEY,
+                paused INTEGER NOT NULL DEFAULT 0,
+                last_job_id TEXT NOT NULL DEFAULT '',
+                last_time REAL NOT NULL DEFAULT 0,
+                seen_time REAL NOT NULL DEFAULT 0,
+                times TEXT NOT NULL DEFAULT ''
+            )
+            """,
+        ),
+    ),
 )
 
 metadata = sa.MetaData()
@@ -86,6 +102,7 @@ jobs = sa.Table(
     sa.Column("scope", sa.Text),
     sa.Column("remains", sa.Text),
     sa.Column("activities", sa.LargeBinary),
+    sa.Column("kind", sa.Text),
 )
 sources = sa.Table(
     "sources",
@@ -109,4 +126,14 @@ standing_watches = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("digest", sa.Text),
     sa.Column("job_id", sa.Text),
+)
+schedules = sa.Table(
+    "schedules",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("paused", sa.Integer),
+    sa.Column("last_job_id", sa.Text),
+    sa.Column("last_time", sa.Float),
+    sa.Column("seen_time", sa.Float),
+    sa.Column("times", sa.Text),
 )

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
-from google.protobuf.message import Message
-from opentelemetry import context as otel_context
-from opentelemetry import trace
 
 from mediasync import convert
 from mediasync.convert.previews import preview_summary_from_pb, preview_summary_to_pb
 from mediasync.errors import FieldViolation
-from mediasync.model import Job, PreviewSummary, SyncSpec
-from mediasync.runtime import paging, propagation
-from mediasync.runtime.context import SYNC_ID_BAGGAGE
+from mediasync.model import PreviewSummary, SyncSpec
+from mediasync.runtime import paging
 from mediasync.v1 import coordinator_pb2 as pb
-from mediasync.v1 import coordinator_pb2_grpc, types_pb2
+from mediasync.v1 import types_pb2
 from services.coordinator import validation
+from services.coordinator.asked import name_in_trace, request_of, trace_of_caller
+from services.coordinator.cleaning_servicer import CleaningServicer
+from services.coordinator.cleanup_peer import GrpcCleanupPeer
+from services.coordinator.cleanups import Cleanups, require_meant
 from services.coordinator.jobs import Jobs
 from services.coordinator.peers import GrpcPeers
 from services.coordinator.repairs import Repairs
+from services.coordinator.schedules import Schedules
 from services.coordinator.sources import Origin, Source, Sources
-from services.coordinator.store import Request, Store
+from services.coordinator.store import Store
 from services.coordinator.watch import Watches
 
 if TYPE_CHECKING:
@@ -35,26 +35,35 @@ if TYPE_CHECKING:
 _ORIGINS = {Origin.CONFIGURATION: pb.SOURCE_ORIGIN_CONFIGURATION, Origin.ADDED: pb.SOURCE_ORIGIN_ADDED}
 
 
-class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
-    """Serves jobs, sources and watches."""
+class CoordinatorServicer(CleaningServicer):
+    """Serves jobs, sources and watches; see `CleaningServicer` for clean-ups and schedules."""
 
-    def __init__(self, jobs: Jobs, sources: Sources, watches: Watches, peers: GrpcPeers, store: Store) -> None:
-        self._jobs = jobs
+    def __init__(
+        self,
+        jobs: Jobs,
+        sources: Sources,
+        watches: Watches,
+        peers: GrpcPeers,
+        cleanup: GrpcCleanupPeer,
+        schedules: Schedules,
+        store: Store,
+    ) -> None:
+        super().__init__(jobs, Cleanups(sources), cleanup, schedules, store)
         self._sources = sources
         self._watches = watches
         self._peers = peers
-        self._store = store
         self._repairs = Repairs(jobs, sources, peers)
 
     async def StartSync(self, request: pb.StartSyncRequest, context: Context) -> pb.StartSyncResponse:
-        asked = _request(request, request.request_id)
+        asked = request_of(request, request.request_id)
         spec = convert.spec_from_pb(request.spec)
         # A repetition gets the first answer, though what it names may be gone by now.
         if await self._store.answered(asked) is None:
             spec = await self._sources.fill(spec, options_given=request.spec.HasField("options"))
             validation.require(validation.check_request_id(request.request_id) + validation.check_spec(spec, "spec"))
-        job = await self._jobs.start(asked, spec, _trace())
-        _name_in_trace(job)
+            require_meant(spec)
+        job = await self._jobs.start(asked, spec, trace_of_caller())
+        name_in_trace(job)
         return pb.StartSyncResponse(job=convert.job_to_pb(job))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
@@ -70,23 +79,23 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
         validation.require(validation.check_request_id(request.request_id))
-        job = await self._jobs.cancel(_request(request, request.request_id), request.job_id)
+        job = await self._jobs.cancel(request_of(request, request.request_id), request.job_id)
         return pb.CancelJobResponse(job=convert.job_to_pb(job))
 
     async def PauseJob(self, request: pb.PauseJobRequest, context: Context) -> pb.PauseJobResponse:
         validation.require(validation.check_request_id(request.request_id))
-        job = await self._jobs.pause(_request(request, request.request_id), request.job_id, paused=True)
+        job = await self._jobs.pause(request_of(request, request.request_id), request.job_id, paused=True)
         return pb.PauseJobResponse(job=convert.job_to_pb(job))
 
     async def ResumeJob(self, request: pb.ResumeJobRequest, context: Context) -> pb.ResumeJobResponse:
         validation.require(validation.check_request_id(request.request_id))
-        job = await self._jobs.pause(_request(request, request.request_id), request.job_id, paused=False)
+        job = await self._jobs.pause(request_of(request, request.request_id), request.job_id, paused=False)
         return pb.ResumeJobResponse(job=convert.job_to_pb(job))
 
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
         validation.require(validation.check_request_id(request.request_id))
-        job = await self._jobs.retry(_request(request, request.request_id), request.job_id, _trace())
-        _name_in_trace(job)
+        job = await self._jobs.retry(request_of(request, request.request_id), request.job_id, trace_of_caller())
+        name_in_trace(job)
         return pb.RetryJobResponse(job=convert.job_to_pb(job))
 
     async def SetJobLimit(self, request: pb.SetJobLimitRequest, context: Context) -> pb.SetJobLimitResponse:
@@ -96,7 +105,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         if megabits is not None and not 0 <= megabits <= validation.MAX_MEGABITS:
             wrong.append(FieldViolation("megabits", f"must be 0 to {validation.MAX_MEGABITS:.0f}, is {megabits:g}"))
         validation.require(wrong)
-        job = await self._jobs.limit(_request(request, request.request_id), request.job_id, megabits)
+        job = await self._jobs.limit(request_of(request, request.request_id), request.job_id, megabits)
         return pb.SetJobLimitResponse(job=convert.job_to_pb(job))
 
     async def PreviewSync(self, request: pb.PreviewSyncRequest, context: Context) -> AsyncIterator[pb.PreviewSyncResponse]:
@@ -129,7 +138,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         if named and named != request.source.name:
             wrong.append(FieldViolation("source.spec.source.name", f"must be empty or the source's name, is {named!r}"))
         validation.require(wrong)
-        source = await self._sources.create(_request(request, request.request_id), request.source.name, spec)
+        source = await self._sources.create(request_of(request, request.request_id), request.source.name, spec)
         return pb.CreateSourceResponse(source=_source(source))
 
     async def GetSource(self, request: pb.GetSourceRequest, context: Context) -> pb.GetSourceResponse:
@@ -143,7 +152,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
 
     async def DeleteSource(self, request: pb.DeleteSourceRequest, context: Context) -> pb.DeleteSourceResponse:
         validation.require(validation.check_request_id(request.request_id))
-        await self._sources.delete(_request(request, request.request_id), request.name)
+        await self._sources.delete(request_of(request, request.request_id), request.name)
         return pb.DeleteSourceResponse()
 
     async def TestSource(self, request: pb.TestSourceRequest, context: Context) -> pb.TestSourceResponse:
@@ -157,7 +166,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
 
     async def RepairLibrary(self, request: pb.RepairLibraryRequest, context: Context) -> pb.RepairLibraryResponse:
         validation.require(validation.check_request_id(request.request_id))
-        jobs, without = await self._repairs.repair(_request(request, request.request_id), request.library_path, _trace())
+        jobs, without = await self._repairs.repair(request_of(request, request.request_id), request.library_path, trace_of_caller())
         return pb.RepairLibraryResponse(jobs=[convert.job_to_pb(job) for job in jobs], files_without_source=without)
 
     async def GetHostKey(self, request: pb.GetHostKeyRequest, context: Context) -> pb.GetHostKeyResponse:
@@ -171,28 +180,12 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
             wrong.append(FieldViolation("fingerprint", "must not be empty"))
         source = await self._sources.fill_source(convert.source_from_pb(request.source))
         validation.require(wrong + validation.check_source(source, "source"))
-        asked = _request(request, request.request_id)
+        asked = request_of(request, request.request_id)
         # The effect is the transfer worker's, and trusting the same key twice is one effect.
         file = await self._store.answered(asked)
         if file is None:
             file = await self._store.answer(asked, (await self._peers.trust_host_key(source, request.fingerprint)).encode())
         return pb.TrustHostKeyResponse(known_hosts_file=file.decode())
-
-
-def _trace() -> dict[str, str]:
-    """The trace of the one who asks. It goes with the job: what is done for it later, also after a crash, belongs there."""
-    return dict(propagation.inject(otel_context.get_current()))
-
-
-def _name_in_trace(job: Job) -> None:
-    """The sync had no id yet when the span of the call that started it began."""
-    trace.get_current_span().set_attributes({SYNC_ID_BAGGAGE: job.sync_id, "job.id": job.job_id})
-
-
-def _request(message: Message, request_id: str) -> Request:
-    """The mutation that `message` asks for, recognisable when it comes again."""
-    body = message.SerializeToString(deterministic=True)
-    return Request(request_id, type(message).__name__, hashlib.sha256(body).digest())
 
 
 def _source(source: Source) -> pb.Source:

@@ -81,6 +81,7 @@ class Sources:
             folders=spec.folders or named.folders,
             # To watch is what `mediasync up` does with a source that says so; a sync that is asked for by its name ends.
             options=spec.options if options_given else dataclasses.replace(named.options, watch=False),
+            cleanup=spec.cleanup or named.cleanup,
         )
 
     async def fill_source(self, source: SourceSpec) -> SourceSpec:

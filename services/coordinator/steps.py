@@ -4,8 +4,9 @@
 2. folder, once a unit: the transfer worker brings what is new;
 3. processing: until every file was looked into and everything about it is in the event log; where the configuration says so, until
    subscribers have accepted it;
-4. conclude: how the job ended, decided once;
-5. publish: subscribers are told.
+4. cleanup, where the sync's policy has it: see `cleaning`;
+5. conclude: how the job ended, decided once;
+6. publish: subscribers are told.
 
 A step may run again after a crash, so each may be repeated: the transfer worker counts what it did for the same run before, the event
 log knows an event by its id. A step's outcome is kept as JSON and replayed. A step ends early when the job is asked to stop, or when
@@ -18,28 +19,23 @@ A watch is a sync whose folder steps do not end by themselves. A retry's units a
 from __future__ import annotations
 
 import asyncio
-import base64
 import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any
 
-from google.protobuf import json_format
 from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
 
-from mediasync import convert
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import MAX_PROBLEMS, Job, JobState, Problem, ProgressStatus, SyncSpec, SyncSummary
+from mediasync.model import Job, JobState, Problem, ProgressStatus, SyncSpec, SyncSummary
 from mediasync.paths import display
 from mediasync.runtime import crash
-from mediasync.v1 import types_pb2
 from services.coordinator.accepting import Acceptors, accepted
+from services.coordinator.cleaning import left_undone
+from services.coordinator.outcomes import Outcome, ended_as, guarded, mark, total, with_problems
 from services.coordinator.patience import Patience
-from services.coordinator.rows import Unit
 from services.coordinator.terms import Activity, Peers, Processed, Reports, Scanned, Terms, Watcher
 
 logger = logging.getLogger(__name__)
@@ -57,80 +53,6 @@ _GONE = (Reason.HOST_UNREACHABLE, Reason.CONNECTION_LOST)
 _FIRST_TRY_SECONDS = 5.0
 _LONGEST_TRY_SECONDS = 60.0
 
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a step: it was done, failed with `problem`, or was `stopped`."""
-
-    summary: SyncSummary = field(default_factory=SyncSummary)
-    problem: Problem | None = None
-    stopped: bool = False
-    units: tuple[bytes, ...] = ()
-
-    def to_json(self) -> Json:
-        """As it is kept."""
-        return {
-            "summary": _dict(convert.summary_to_pb(self.summary)),
-            "problem": _dict(convert.problem_to_pb(self.problem)) if self.problem else None,
-            "stopped": self.stopped,
-            "units": [base64.b64encode(unit).decode("ascii") for unit in self.units],
-        }
-
-    @classmethod
-    def from_json(cls, kept: Json) -> Outcome:
-        """What `to_json` wrote, by this version or an older one."""
-        problem = kept["problem"]
-        return cls(
-            summary=convert.summary_from_pb(json_format.ParseDict(kept["summary"], types_pb2.SyncSummary(), ignore_unknown_fields=True)),
-            problem=convert.problem_from_pb(json_format.ParseDict(problem, types_pb2.Problem(), ignore_unknown_fields=True))
-            if problem
-            else None,
-            stopped=kept["stopped"],
-            units=tuple(base64.b64decode(unit) for unit in kept["units"]),
-        )
-
-
-def job_to_json(job: Job) -> Json:
-    """A job as a step keeps it."""
-    return _dict(convert.job_to_pb(job))
-
-
-def job_from_json(kept: Json) -> Job:
-    """What `job_to_json` wrote."""
-    return convert.job_from_pb(json_format.ParseDict(kept, types_pb2.Job(), ignore_unknown_fields=True))
-
-
-def total(outcomes: Iterable[Outcome]) -> SyncSummary:
-    """What all of them did together."""
-    return sum((outcome.summary for outcome in outcomes), SyncSummary())
-
-
-def failed(job: Job, error: MediasyncError) -> Job:
-    """The job, ended by an error outside its steps."""
-    return _ended(job, JobState.FAILED, job.summary, Problem.of(error))
-
-
-def settled(job: Job, told: Outcome) -> Job:
-    """The job's end, once it is known whether subscribers could be told of it."""
-    if told.problem is None:
-        return job
-    summary = _with_problems(job.summary, (told.problem,), 1)
-    state = JobState.COMPLETE_WITH_ERRORS if job.state is JobState.COMPLETE else job.state
-    return dataclasses.replace(job, state=state, summary=summary)
-
-
-def remains(job: Job, terms: Terms, units: Sequence[bytes], folders: Sequence[Outcome]) -> tuple[Unit, ...]:
-    """What a retry of the job would take, once its units are known."""
-    left = []
-    for folder, outcome in zip(units, folders, strict=True):
-        if outcome.problem or outcome.stopped:
-            left.append(Unit(folder, terms.failed_of(folder)))
-        elif outcome.summary.files_failed:
-            left.append(Unit(folder, job.sync_id))
-    return tuple(left)
-
 
 async def publish(peers: Peers, patience: Patience, ended: Job) -> Outcome:
     """Tells subscribers that the job has ended, and gives the catalog a moment to take it in."""
@@ -142,7 +64,7 @@ async def publish(peers: Peers, patience: Patience, ended: Job) -> Outcome:
         try:
             sequence = await patience.call("publishing the end of the sync", attempt)
         except MediasyncError as error:
-            _mark(span, error)
+            mark(span, error)
             logger.error("subscribers were not told of the end of the sync: %s", error, extra={"reason": error.reason.value})
             message = f"subscribers could not be told that the sync has ended: {error.message}"
             return Outcome(problem=Problem(error.reason, message, error.remedy))
@@ -204,7 +126,7 @@ class Steps:
             span.set_attribute("units", len(units))
             return Outcome(units=units)
 
-        return await self._step("sync.probe", work)
+        return await guarded("sync.probe", self._terms, work)
 
     async def folder(self, folder: bytes) -> Outcome:
         """Brings what is new in one folder."""
@@ -231,7 +153,7 @@ class Steps:
             span.set_attributes({"files": summary.files_transferred, "bytes": summary.bytes_transferred})
             return Outcome(summary=summary)
 
-        return await self._step("sync.folder", work)
+        return await guarded("sync.folder", self._terms, work)
 
     def _limited(self) -> SyncSpec:
         """The sync as it is to be now."""
@@ -265,7 +187,7 @@ class Steps:
 
             last = await self._patience.call("waiting for processing", attempt)
             span.set_attributes({"files": last.files_done, "files.invalid": last.files_invalid})
-            summary = _with_problems(SyncSummary(files_invalid=last.files_invalid), last.problems, len(last.problems))
+            summary = with_problems(SyncSummary(files_invalid=last.files_invalid), last.problems, len(last.problems))
             if self._acceptors is None:
                 return Outcome(summary)
             # No step of its own: with one step more, or one less, a job that is under way could not go on when the setting changes.
@@ -275,18 +197,19 @@ class Steps:
                 logger.error("subscribers did not accept the sync: %s", problem.message, extra={"reason": problem.reason.value})
             return Outcome(summary, problem)
 
-        return await self._step("sync.processing", work)
+        return await guarded("sync.processing", self._terms, work)
 
-    async def conclude(self, folders: Sequence[bytes], units: Sequence[Outcome], others: Sequence[Outcome]) -> Job:
-        """How the job ended. `folders` are its units of work, `units` what became of them; `others` are the outcomes of other steps."""
-        outcomes = (*units, *others)
+    async def conclude(self, folders: Sequence[bytes], units: Sequence[Outcome], others: Sequence[Outcome], cleaned: Outcome | None) -> Job:
+        """How the job ended. `folders` are its units of work, `units` what became of them; `others` are the outcomes of other steps, and
+        `cleaned` is that of the clean-up, where there was one."""
+        outcomes = (*units, *others, *([cleaned] if cleaned else []))
         problem = next((outcome.problem for outcome in outcomes if outcome.problem), None)
         done, beside = total(units), total(others)
         if problem:
             state = JobState.FAILED
         elif any(outcome.stopped for outcome in outcomes):
             state = JobState.CANCELLED
-        elif done.files_failed or done.problems_total:
+        elif done.files_failed or done.problems_total or (cleaned and left_undone(cleaned.summary)):
             state = JobState.COMPLETE_WITH_ERRORS
         else:
             state = JobState.COMPLETE
@@ -296,34 +219,14 @@ class Steps:
             await self._leave_nothing(folders)
         # A unit may count invalid files of its own; processing has seen all of them.
         invalid = max(done.files_invalid, beside.files_invalid)
-        summary = _with_problems(dataclasses.replace(done, files_invalid=invalid), beside.problems, beside.problems_total)
-        return _ended(self._job, state, summary, problem)
+        summary = with_problems(dataclasses.replace(done, files_invalid=invalid), beside.problems, beside.problems_total)
+        if cleaned:
+            summary += cleaned.summary
+        return ended_as(self._job, state, summary, problem)
 
     async def publish(self, ended: Job) -> Outcome:
         """See `publish`."""
         return await publish(self._peers, self._patience, ended)
-
-    async def _step(self, name: str, work: Callable[[trace.Span], Awaitable[Outcome]]) -> Outcome:
-        """Does `work` in a span, until it is told to stop. What a person can do something about becomes the outcome's problem."""
-        if self._terms.stop.is_set():
-            return Outcome(stopped=True)
-        with tracer.start_as_current_span(name) as span:
-            task = asyncio.ensure_future(self._terms.pausing.while_going(lambda: work(span)))
-            stopped = asyncio.ensure_future(self._terms.stop.wait())
-            try:
-                await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                if not task.done():
-                    span.set_attribute("stopped", True)
-                    return Outcome(stopped=True)
-                return task.result()
-            except MediasyncError as error:
-                _mark(span, error)
-                logger.error("%s failed: %s", name, error, extra={"reason": error.reason.value})
-                return Outcome(problem=Problem.of(error))
-            finally:
-                task.cancel()
-                stopped.cancel()
-                await asyncio.gather(task, stopped, return_exceptions=True)
 
     async def _leave_nothing(self, folders: Sequence[bytes]) -> None:
         """A cancel leaves nothing but finished files; a pause and a failure leave beginnings to go on from."""
@@ -351,29 +254,3 @@ class Steps:
         return dataclasses.replace(
             done, files_transferred=max(done.files_transferred, files), bytes_transferred=max(done.bytes_transferred, size)
         )
-
-
-def _ended(job: Job, state: JobState, summary: SyncSummary, problem: Problem | None) -> Job:
-    end_time = max(time.time(), job.start_time)
-    return dataclasses.replace(
-        job,
-        state=state,
-        end_time=end_time,
-        summary=dataclasses.replace(summary, duration_seconds=end_time - job.start_time if job.start_time else 0.0),
-        problem=problem,
-    )
-
-
-def _with_problems(summary: SyncSummary, problems: Sequence[Problem], problems_total: int) -> SyncSummary:
-    return dataclasses.replace(
-        summary, problems=(*summary.problems, *problems)[:MAX_PROBLEMS], problems_total=summary.problems_total + problems_total
-    )
-
-
-def _mark(span: trace.Span, error: MediasyncError) -> None:
-    span.set_attribute("error.type", error.reason.value)
-    span.set_status(Status(StatusCode.ERROR, f"{error.reason.value}: {error.message}"))
-
-
-def _dict(message: Any) -> Json:
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from mediasync import convert
 from mediasync.convert.jobs import activity_to_pb
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import Job, JobActivity, JobState, SyncSpec, SyncSummary
+from mediasync.model import Job, JobActivity, JobKind, JobState, SyncSpec, SyncSummary
 from mediasync.storage.database import Database
 from mediasync.v1 import types_pb2
 from services.coordinator.rows import (
@@ -90,7 +90,7 @@ class Store:
     """The coordinator's database."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     async def accept(
         self,
@@ -111,7 +111,7 @@ class Store:
                 connection.execute(_standing.insert().values(name=name, digest=digest, job_id=job.job_id))
             return encode_job(job)
 
-        answer, first = await self._once(request, effect)
+        answer, first = await self.once(request, effect)
         return decode_job(answer), first
 
     async def accept_retry(self, request: Request, job_or_sync_id: str, new: Job, trace: Mapping[str, str]) -> tuple[Job, bool]:
@@ -123,18 +123,18 @@ class Store:
             former = stored.job
             if not former.state.terminal:
                 raise MediasyncError(Reason.JOB_NOT_ENDED, f"{former.job_id} has not ended: it is {former.state.value}")
-            if former.state is JobState.COMPLETE or stored.remains == ():
+            if _nothing_left(stored):
                 raise MediasyncError(Reason.NOTHING_FAILED, f"{former.job_id} has taken every file that there was; nothing is left of it")
-            job = replace(new, spec=former.spec, retry_of=former.job_id, limit_mbps=former.limit_mbps)
+            job = replace(new, spec=former.spec, retry_of=former.job_id, limit_mbps=former.limit_mbps, kind=former.kind)
             _insert(connection, job, trace, stored.remains)
             return encode_job(job)
 
-        answer, first = await self._once(request, effect)
+        answer, first = await self.once(request, effect)
         return decode_job(answer), first
 
     async def job(self, job_or_sync_id: str) -> StoredJob:
         """A job by either of its ids. Raises JOB_NOT_FOUND."""
-        return await self._database.read(lambda connection: _find_job(connection, job_or_sync_id))
+        return await self.database.read(lambda connection: _find_job(connection, job_or_sync_id))
 
     async def jobs(self, limit: int, before: str = "", states: Sequence[JobState] = ()) -> list[Job]:
         """Jobs, newest first, older than the job id `before`, in one of `states` if any are given."""
@@ -143,13 +143,13 @@ class Store:
             query = query.where(_jobs.c.job_id < before)
         if states:
             query = query.where(_jobs.c.state.in_([state.value for state in states]))
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        rows = await self.database.read(lambda connection: connection.execute(query).all())
         return [job_of(row) for row in rows]
 
     async def unfinished(self) -> list[str]:
         """Ids of the jobs that have not ended, oldest first."""
         query = sa.select(_jobs.c.job_id).where(_jobs.c.state.in_(_ACTIVE)).order_by(_jobs.c.job_id)
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        rows = await self.database.read(lambda connection: connection.execute(query).all())
         return [row.job_id for row in rows]
 
     async def request_cancel(self, request: Request, job_or_sync_id: str) -> Job:
@@ -164,7 +164,7 @@ class Store:
             )
             return encode_job(stored.job)
 
-        answer, _ = await self._once(request, effect)
+        answer, _ = await self.once(request, effect)
         return decode_job(answer)
 
     async def request_pause(self, request: Request, job_or_sync_id: str, *, paused: bool) -> Job:
@@ -179,7 +179,7 @@ class Store:
                 connection.execute(_jobs.update().where(_jobs.c.job_id == job.job_id).values(values))
             return encode_job(job)
 
-        answer, _ = await self._once(request, effect)
+        answer, _ = await self.once(request, effect)
         return decode_job(answer)
 
     async def request_limit(self, request: Request, job_or_sync_id: str, megabits: float | None) -> Job:
@@ -190,7 +190,7 @@ class Store:
             connection.execute(_jobs.update().where(_jobs.c.job_id == job.job_id).values(limit_mbps=megabits))
             return encode_job(job)
 
-        answer, _ = await self._once(request, effect)
+        answer, _ = await self.once(request, effect)
         return decode_job(answer)
 
     async def start(self, job_id: str) -> bool:
@@ -205,14 +205,14 @@ class Store:
             connection.execute(_jobs.update().where(_jobs.c.job_id == job_id, _jobs.c.state.in_(_ACTIVE)).values(activities=b""))
             return not begun
 
-        return await self._database.write(work)
+        return await self.database.write(work)
 
     async def note_activities(self, job_id: str, activities: Sequence[JobActivity]) -> None:
         """Keeps what the watches of a running job are at."""
         message = types_pb2.Job(activities=[activity_to_pb(activity) for activity in activities])
         running = sa.and_(_jobs.c.job_id == job_id, _jobs.c.state == JobState.RUNNING.value)
         change = _jobs.update().where(running).values(activities=message.SerializeToString())
-        await self._database.write(lambda connection: connection.execute(change).rowcount)
+        await self.database.write(lambda connection: connection.execute(change).rowcount)
 
     async def advance(self, job_id: str, summary: SyncSummary) -> None:
         """Keeps what an active job has done so far."""
@@ -235,13 +235,13 @@ class Store:
 
     async def standing_watches(self) -> list[StandingWatch]:
         """The jobs that watch sources for the configuration's sake, by name."""
-        rows = await self._database.read(lambda connection: connection.execute(_standing.select().order_by(_standing.c.name)).all())
+        rows = await self.database.read(lambda connection: connection.execute(_standing.select().order_by(_standing.c.name)).all())
         return [StandingWatch(row.name, row.digest, row.job_id) for row in rows]
 
     async def drop_standing_watch(self, name: str) -> None:
         """Forgets which job watches a source."""
         change = _standing.delete().where(_standing.c.name == name)
-        await self._database.write(lambda connection: connection.execute(change).rowcount)
+        await self.database.write(lambda connection: connection.execute(change).rowcount)
 
     async def create_source(self, request: Request, source: StoredSource) -> StoredSource:
         """Adds a named source. Returns it as it was first stored. Raises SOURCE_EXISTS."""
@@ -253,13 +253,13 @@ class Store:
             connection.execute(_sources.insert().values(name=source.name, spec=spec, create_time=source.create_time))
             return json.dumps({"name": source.name, "spec": spec.hex(), "create_time": source.create_time}).encode()
 
-        answer, _ = await self._once(request, effect)
+        answer, _ = await self.once(request, effect)
         fields = json.loads(answer)
         return StoredSource(fields["name"], decode_spec(bytes.fromhex(fields["spec"])), fields["create_time"])
 
     async def sources(self) -> list[StoredSource]:
         """The named sources that clients added, by name. There are as many as a person cared to name."""
-        rows = await self._database.read(lambda connection: connection.execute(_sources.select().order_by(_sources.c.name)).all())
+        rows = await self.database.read(lambda connection: connection.execute(_sources.select().order_by(_sources.c.name)).all())
         return [StoredSource(row.name, decode_spec(row.spec), row.create_time) for row in rows]
 
     async def delete_source(self, request: Request, name: str, missing: MediasyncError) -> None:
@@ -270,23 +270,23 @@ class Store:
                 raise missing
             return b""
 
-        await self._once(request, effect)
+        await self.once(request, effect)
 
     async def answered(self, request: Request) -> bytes | None:
         """The first answer to a request whose effect is elsewhere; None when it was not answered yet. Raises REQUEST_ID_REUSED."""
-        return await self._database.read(lambda connection: _first_answer(connection, request))
+        return await self.database.read(lambda connection: _first_answer(connection, request))
 
     async def answer(self, request: Request, answer: bytes) -> bytes:
         """Keeps the answer to a request whose effect is elsewhere. Returns the first one."""
-        first, _ = await self._once(request, lambda connection: answer)
+        first, _ = await self.once(request, lambda connection: answer)
         return first
 
     async def forget_requests(self, before: float) -> int:
         """Forgets requests older than `before`, in Unix seconds. Returns how many there were."""
         old = _requests.delete().where(_requests.c.create_time < before)
-        return await self._database.write(lambda connection: connection.execute(old).rowcount)
+        return await self.database.write(lambda connection: connection.execute(old).rowcount)
 
-    async def _once(self, request: Request, effect: Callable[[sa.Connection], bytes]) -> tuple[bytes, bool]:
+    async def once(self, request: Request, effect: Callable[[sa.Connection], bytes]) -> tuple[bytes, bool]:
         """Has the effect and keeps its answer, in one transaction; or returns the answer it had. True when it was had now."""
 
         def work(connection: sa.Connection) -> tuple[bytes, bool]:
@@ -301,11 +301,11 @@ class Store:
             )
             return answer, True
 
-        return await self._database.write(work)
+        return await self.database.write(work)
 
     async def _change_active(self, job_id: str, values: Mapping[str, object]) -> None:
         change = _jobs.update().where(_jobs.c.job_id == job_id, _jobs.c.state.in_(_ACTIVE)).values(**values)
-        await self._database.write(lambda connection: connection.execute(change).rowcount)
+        await self.database.write(lambda connection: connection.execute(change).rowcount)
 
 
 def _first_answer(connection: sa.Connection, request: Request) -> bytes | None:
@@ -332,6 +332,15 @@ def _find_job(connection: sa.Connection, job_or_sync_id: str) -> StoredJob:
         decode_units(row.remains),
         standing,
     )
+
+
+def _nothing_left(stored: StoredJob) -> bool:
+    """Whether a retry of an ended job would do nothing. A clean-up is done again, of one that was done there may be more by now."""
+    job = stored.job
+    if job.kind is JobKind.CLEANUP:
+        return False
+    cleans = job.spec.cleanup is not None and job.spec.cleanup.after_sync
+    return job.state is JobState.COMPLETE or (stored.remains == () and not cleans)
 
 
 def _find_active(connection: sa.Connection, job_or_sync_id: str) -> Job:

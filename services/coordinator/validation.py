@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 
+from mediasync import cleanup_policy
 from mediasync.bandwidth import parse_timetable_line
 from mediasync.errors import FieldViolation, MediasyncError, Reason
 from mediasync.model import (
@@ -86,7 +87,13 @@ def check_spec(spec: SyncSpec, prefix: str, *, needs_dest: bool = True) -> list[
         found.append(FieldViolation(f"{prefix}.dest_path", f"must be an absolute path, is {display(os.fsencode(spec.dest_path))!r}"))
     elif isinstance(spec.source.connection, LocalConnection) and spec.source.root:
         found += _check_apart(spec, prefix)
-    return found + check_folders(spec.folders, f"{prefix}.folders") + check_options(spec.options, f"{prefix}.options")
+    found += check_folders(spec.folders, f"{prefix}.folders")
+    return found + check_options(spec.options, f"{prefix}.options") + _check_cleanup(spec, prefix)
+
+
+def _check_cleanup(spec: SyncSpec, prefix: str) -> list[FieldViolation]:
+    wrong = cleanup_policy.mistakes(spec.cleanup) if spec.cleanup else ()
+    return [FieldViolation(f"{prefix}.cleanup.{name}", said) for name, said in wrong]
 
 
 def _check_apart(spec: SyncSpec, prefix: str) -> list[FieldViolation]:

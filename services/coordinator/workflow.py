@@ -1,4 +1,4 @@
-"""The engine: each job is one durable DBOS workflow, whose id is the job's. Nothing of DBOS is seen outside this module.
+"""The engine: each job is one durable DBOS workflow, whose id is the job's. Nothing of DBOS is seen outside this module and `course`.
 
 A step's outcome is recorded when it ends; killed at any point and started again, the workflow goes through its body once more, is given
 the recorded outcomes, and goes on with the step that had none. There is a step a unit of work, never a file: one costs a few
@@ -9,7 +9,8 @@ What to know of DBOS, and what is done about it:
 - Two processes with one executor id would run everything twice: the engine is opened only by the holder of the lease (see `__main__`).
 - A changed application version strands what is under way, so it is pinned. Whoever changes the order or the names of steps has to
   raise it, and to see to it that the old ones are given up.
-- A step id is drawn when a step is called. Units run side by side and end in any order, so their ids are drawn beforehand, in theirs.
+- A step id is drawn when a step is called. Units run side by side and end in any order, so their ids are drawn beforehand, in theirs (see
+  `course`).
 - It cancels by a poll each second and then lets no step run any more, so that nothing could tell of the end. A job is stopped by
   our own note in the store and an event here, at once; the workflow itself then concludes, publishes and ends.
 - It counts how often a workflow was recovered, and gives it up after a number of times, which is for one that kills the coordinator. A
@@ -23,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,34 +32,25 @@ from typing import Any
 
 import dbos._workflow_commands as dbos_background
 import sqlalchemy as sa
-from dbos import DBOS, DBOSPortableJSONSerializer, SetWorkflowID, StepReservation
+from dbos import DBOS, DBOSPortableJSONSerializer, SetWorkflowID
 from dbos import error as dbos_error
 from dbos._utils import INTERNAL_QUEUE_NAME
 from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import Job, ProgressStatus
+from mediasync.model import Job, JobKind
 from mediasync.runtime import crash
 from mediasync.runtime.context import bound
+from services.coordinator import course
 from services.coordinator.accepting import Acceptors
+from services.coordinator.cleaning import Cleaning, CleanupPeer
 from services.coordinator.jobs import Endings, Hold
+from services.coordinator.outcomes import failed, settled
 from services.coordinator.patience import Patience
 from services.coordinator.reporting import JobReports
-from services.coordinator.rows import Unit
 from services.coordinator.run import Run, joined
-from services.coordinator.steps import (
-    Json,
-    Outcome,
-    Steps,
-    failed,
-    job_from_json,
-    job_to_json,
-    publish,
-    remains,
-    settled,
-    total,
-)
+from services.coordinator.steps import Steps, publish
 from services.coordinator.store import Store, StoredJob
 from services.coordinator.terms import Peers, Terms
 from services.coordinator.watch_notes import WatchNotes
@@ -66,9 +58,6 @@ from services.coordinator.workflow_store import forget_recoveries, wal_engine
 
 logger = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
-
-UNITS_AT_ONCE = 4
-"""Folders of one job that are synced at the same time."""
 
 SURVIVED_SECONDS = 60.0
 """A job that was under way for so long does not kill the coordinator."""
@@ -87,9 +76,7 @@ _IDLE_POLL_SECONDS = 30.0
 _CLOSE_SECONDS = 6.0
 _ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _DELETE_AT_ONCE = 500
-
-Left = tuple[Unit, ...] | None
-"""The units that a retry of a job would take; None for all that there are."""
+_WORDS = {JobKind.SYNC: "sync", JobKind.CLEANUP: "clean-up"}
 
 ReporterFactory = Callable[[str], Any]
 """Makes the async context manager that gives the `Reporter` of a sync id."""
@@ -103,6 +90,7 @@ class WorkflowEngine:
         database: Path,
         store: Store,
         peers: Peers,
+        cleanup: CleanupPeer,
         reporter: ReporterFactory,
         hold: Hold,
         endings: Endings,
@@ -112,6 +100,7 @@ class WorkflowEngine:
         self._database = database
         self._store = store
         self._peers = peers
+        self._cleanup = cleanup
         self._reporter = reporter
         self._hold = hold
         self._endings = endings
@@ -280,7 +269,8 @@ class WorkflowEngine:
     async def _sync(self, job: Job, run: Run) -> None:
         recovered = run.terms.recovered
         attributes: dict[str, str | bool] = {"job.id": job.job_id, "source": job.spec.source.label, "recovered": recovered}
-        logger.info("%s the sync of %s", "Going on with" if recovered else "Beginning", job.spec.source.label, extra={"job_id": job.job_id})
+        word = "Going on with" if recovered else "Beginning"
+        logger.info("%s the %s of %s", word, _WORDS[job.kind], job.spec.source.label, extra={"job_id": job.job_id})
         async with self._reporter(job.sync_id) as reporter:
             reports = run.reports = JobReports(reporter, job, run.terms.pausing.changes)
             if run.terms.pausing.paused:
@@ -288,7 +278,8 @@ class WorkflowEngine:
             with tracer.start_as_current_span("sync", attributes=attributes) as span:
                 notes = run.notes = WatchNotes(self._store, self._peers, job, reports)
                 steps = Steps(self._peers, self._patience, reports, job, run.terms, notes, self._acceptors)
-                ended, left = await self._steps_to_the_end(job, steps, reports, run.terms)
+                cleaning = Cleaning(self._cleanup, self._patience, reports, job, run.terms)
+                ended, left = await self._to_the_end(job, steps, cleaning, reports, run.terms)
                 await self._finish(ended, left, reports)
                 summary = ended.summary
                 span.set_attributes(
@@ -297,79 +288,32 @@ class WorkflowEngine:
                 if ended.problem:
                     span.set_status(Status(StatusCode.ERROR, f"{ended.problem.reason.value}: {ended.problem.message}"))
 
-    async def _steps_to_the_end(self, job: Job, steps: Steps, reports: JobReports, terms: Terms) -> tuple[Job, Left]:
+    async def _to_the_end(self, job: Job, steps: Steps, cleaning: Cleaning, reports: JobReports, terms: Terms) -> tuple[Job, course.Left]:
         try:
-            return await self._steps(job, steps, reports, terms)
+            if job.kind is JobKind.CLEANUP:
+                return await course.cleanup(cleaning), None
+            return await course.sync(job, steps, cleaning, reports, terms, self._store)
         except dbos_error.DBOSException:
             # Another process has taken the workflow over, or somebody removed it: not ours to end.
             raise
         except Exception as error:
             logger.exception("The sync failed inside the coordinator", extra={"job_id": job.job_id})
             ended = failed(job, _as_problem(error))
-            return settled(ended, await steps.publish(ended)), terms.scope
+            return await self._told(ended), terms.scope
 
-    async def _steps(self, job: Job, steps: Steps, reports: JobReports, terms: Terms) -> tuple[Job, Left]:
-        """Returns the job as it ended, and what a retry of it would take."""
-        if not terms.recovered:
-            reports.show(ProgressStatus.INITIALIZING)
-        left = terms.scope
-        probed = await _step("probe", steps.probe)
-        folders, processed = [Outcome(stopped=True)], Outcome(stopped=True)
-        units: Sequence[bytes] = ()
-        if not probed.problem and not probed.stopped:
-            units = probed.units
-            reports.plan(len(units))
-            folders = await self._folders(job, steps, units)
-            left = remains(job, terms, units, folders)
-            if all(not folder.problem and not folder.stopped for folder in folders):
-                processed = await _step("processing", steps.processing)
+    async def _told(self, ended: Job) -> Job:
+        """A sync's subscribers are told of its end."""
+        return ended if ended.kind is JobKind.CLEANUP else settled(ended, await publish(self._peers, self._patience, ended))
 
-        async def conclude() -> Json:
-            return job_to_json(await steps.conclude(units, folders, (probed, processed)))
-
-        ended = job_from_json(await DBOS.run_step_async({"name": "conclude"}, conclude))
-        crash.point("coordinator.before_publish")
-
-        async def tell() -> Outcome:
-            return await steps.publish(ended)
-
-        told = await _step("publish", tell)
-        crash.point("coordinator.after_publish")
-        return settled(ended, told), left
-
-    async def _folders(self, job: Job, steps: Steps, units: Sequence[bytes]) -> list[Outcome]:
-        """One step a unit, several at once; all of them where they are watched."""
-        free = asyncio.Semaphore(len(units) or 1 if job.spec.options.watch else UNITS_AT_ONCE)
-        done: list[Outcome] = []
-
-        async def one(reserved: StepReservation, folder: bytes) -> Outcome:
-            async def body() -> Json:
-                return (await steps.folder(folder)).to_json()
-
-            async with free:
-                outcome = Outcome.from_json(await reserved.run_async({"name": "folder"}, body))
-            crash.point("coordinator.after_unit")
-            if outcome.problem:
-                # The others are at the same source and the same library. Here and not in the step, which a recovery leaves out.
-                steps.halt()
-            done.append(outcome)
-            await self._store.advance(job.job_id, total(done))
-            return outcome
-
-        # All of them now, in the order of the units: see the module's docstring.
-        reserved = [DBOS.reserve_step() for _ in units]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(step, folder)) for step, folder in zip(reserved, units, strict=True)]
-        return [task.result() for task in tasks]
-
-    async def _finish(self, ended: Job, left: Left, reports: JobReports) -> None:
+    async def _finish(self, ended: Job, left: course.Left, reports: JobReports) -> None:
         """The job's row first, then everybody else: who hears of the end finds it there."""
         crash.point("coordinator.before_terminal")
         await self._store.finish(ended, left)
         crash.point("coordinator.after_terminal")
         self._endings.announce(ended.job_id)
         reports.end(ended)
-        logger.info("The sync has ended: %s", ended.state.value, extra={"job_id": ended.job_id, "state": ended.state.value})
+        state = ended.state.value
+        logger.info("The %s has ended: %s", _WORDS[ended.kind], state, extra={"job_id": ended.job_id, "state": state})
 
     async def _give_up(self, stored: StoredJob, status: str) -> None:
         """Ends a job that no workflow will end any more."""
@@ -380,16 +324,7 @@ class WorkflowEngine:
             async with self._reporter(job.sync_id) as reporter:
                 reports = JobReports(reporter, job)
                 ended = failed(job, error)
-                told = await publish(self._peers, self._patience, ended)
-                await self._finish(settled(ended, told), stored.scope, reports)
-
-
-async def _step(name: str, work: Callable[[], Any]) -> Outcome:
-    async def body() -> Json:
-        outcome: Outcome = await work()
-        return outcome.to_json()
-
-    return Outcome.from_json(await DBOS.run_step_async({"name": name}, body))
+                await self._finish(await self._told(ended), stored.scope, reports)
 
 
 def _as_problem(error: Exception) -> MediasyncError:

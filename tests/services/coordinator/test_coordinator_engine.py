@@ -20,6 +20,7 @@ from mediasync.runtime import telemetry
 from mediasync.runtime.home import Home
 from mediasync.storage.database import Database
 from mediasync.v1 import types_pb2
+from services.coordinator.cleanup_peer import GrpcCleanupPeer
 from services.coordinator.holding import SupervisorHold
 from services.coordinator.jobs import Endings
 from services.coordinator.patience import Patience
@@ -192,6 +193,10 @@ class Silence:
         return
 
 
+async def needless() -> None:
+    """Every service runs."""
+
+
 class Bench:
     """An engine with its store, without a server around it."""
 
@@ -200,9 +205,10 @@ class Bench:
 
         self.folder = folder
         self.channels = {
-            name: open_channel(peers.environment[f"MEDIASYNC_{name.upper()}_ADDRESS"]) for name in ("transfer", "ingest", "progress")
+            name: open_channel(peers.environment[f"MEDIASYNC_{name.upper()}_ADDRESS"])
+            for name in ("transfer", "ingest", "progress", "cleanup")
         }
-        self.peers = GrpcPeers(*self.channels.values())
+        self.peers = GrpcPeers(*list(self.channels.values())[:3])
         self.database = Database.open(f"sqlite:///{folder}/coordinator.db", MIGRATIONS)
         self.store = Store(self.database)
         self.silence = Silence()
@@ -214,6 +220,7 @@ class Bench:
             self.folder / "workflows.db",
             self.store,
             self.peers,
+            GrpcCleanupPeer(self.channels["cleanup"], needless),
             lambda _: self.silence,
             SupervisorHold(self.folder),
             self.endings,

@@ -12,7 +12,7 @@ from mediasync.errors import MediasyncError, Reason
 from mediasync.model import Job, JobState, SourceSpec, SshConnection, SyncOptions, SyncSpec
 from mediasync.storage.database import Database
 from mediasync.v1 import coordinator_pb2, types_pb2
-from services.coordinator.configured import ConfiguredWatches
+from services.coordinator.configured import ConfiguredFile
 from services.coordinator.jobs import Jobs
 from services.coordinator.schema import MIGRATIONS
 from services.coordinator.standing import StandingWatches
@@ -156,7 +156,7 @@ async def test_a_source_that_cannot_be_watched_is_told_once(bench: Bench, caplog
 async def test_the_configuration_file_is_read_again_when_it_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "config.yaml"
     monkeypatch.setenv("MEDIASYNC_CONFIG", str(file))
-    configured = ConfiguredWatches()
+    configured = ConfiguredFile()
     text = "sources: {forge: {host: forge.lan, path: /outputs, watch: true, destination: /media}}"
     file.write_text(text)
     first = await configured.sources()
