@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -57,7 +57,7 @@ class SweepParts:
     checker: Checker | None
     tally: Tally
     stop: asyncio.Event
-    on_written: Callable[[], object]
+    on_written: Callable[[], Awaitable[None]]
     trash: bytes = b""
 
 
@@ -225,7 +225,7 @@ class Sweep:
         if not settled:
             return
         if await self._parts.journal.record_outcomes([outcome for _, outcome in settled]):
-            self._parts.on_written()
+            await self._parts.on_written()
         self._parts.tally.settled(settled)
 
 

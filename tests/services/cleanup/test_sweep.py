@@ -74,7 +74,7 @@ class Sweeping:
             )
         )
 
-    def _wrote(self) -> None:
+    async def _wrote(self) -> None:
         self.written += 1
 
     async def batches(self) -> AsyncIterator[Sequence[PlanRow]]:
