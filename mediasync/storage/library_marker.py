@@ -41,11 +41,13 @@ def library_error(error: OSError, root: bytes) -> MediasyncError:
     return MediasyncError(Reason.LIBRARY_IO, f"the library {path} failed: {error.strerror or error}")
 
 
-def read_marker(root: bytes) -> Marker | None:
-    """The marker of the library at `root`; None if there is none. Raises MediasyncError for one that cannot be read."""
+def read_marker(root: bytes, descriptor: int | None = None) -> Marker | None:
+    """The marker of the library at `root`, of the folder that `descriptor` is where it is given; None if there is none. Raises
+    MediasyncError for one that cannot be read."""
     path = os.path.join(root, MARKER)
     try:
-        with open(path, "rb") as file:
+        opened = os.open(path if descriptor is None else MARKER, os.O_RDONLY | os.O_CLOEXEC, dir_fd=descriptor)
+        with open(opened, "rb") as file:
             status = os.fstat(file.fileno())
             content = json.loads(file.read(_MARKER_LIMIT))
         return Marker(str(uuid.UUID(content["library"])), status.st_dev, status.st_ino)
