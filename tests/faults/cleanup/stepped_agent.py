@@ -1,0 +1,100 @@
+"""The real agent, stopped before each of its looks at the file system, so that something can happen between any two of them.
+
+Its own text is run as it is. What is put before it makes some functions of `os` ask over a socket first, while the flag in a shared byte
+is set. There is none before a name is removed: between the last look and that, no program can see anything (docs/cleanup.md says so).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mediasync.sources import shell
+from mediasync.sources.agent.connection import AgentConnection, NamedFolders
+from mediasync.sources.base import Connection
+from mediasync.sources.process import ChildLauncher
+
+_LOOKS = ("open", "stat", "fstat", "preadv", "pread", "scandir")
+
+_BEFORE = """
+import _thread, mmap, os, socket
+def _step(where, flag, looks):
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(where)
+    with open(flag, "rb") as file:
+        armed = mmap.mmap(file.fileno(), 1, prot=mmap.PROT_READ)
+    one = _thread.allocate_lock()
+    def wrapped(name, function):
+        def look(*arguments, **keywords):
+            if armed[0]:
+                with one:
+                    line.sendall(name.encode() + b"\\n")
+                    line.recv(1)
+            return function(*arguments, **keywords)
+        return look
+    for name in looks:
+        setattr(os, name, wrapped(name, getattr(os, name)))
+_step({where!r}, {flag!r}, {looks!r})
+"""
+
+
+class SteppedAgents:
+    """Agents for one root. `on_look` is called while the agent waits, and returns whether it may go on; if not, it is killed."""
+
+    def __init__(self, root: bytes, folder: Path, on_look: Callable[[], bool]) -> None:
+        self._root = root
+        self._socket = str(folder / "s")
+        self._flag = folder / "armed"
+        self._on_look = on_look
+        self._server: asyncio.Server | None = None
+        self._open: list[AgentConnection] = []
+        self._flag.write_bytes(b"\0")
+
+    async def start(self) -> None:
+        """Before the first connection."""
+        self._server = await asyncio.start_unix_server(self._answer, self._socket)
+
+    def arm(self, armed: bool) -> None:
+        """Whether looks are asked for."""
+        with self._flag.open("r+b") as file:
+            file.write(bytes([armed]))
+
+    async def connect(self) -> Connection:
+        """A new agent."""
+        before = _BEFORE.format(where=self._socket, flag=str(self._flag), looks=_LOOKS)
+        *python, loader = shell.agent_arguments(sys.executable)
+        connection = await AgentConnection.open(ChildLauncher([*python, before + loader]), [self._root], "child", NamedFolders())
+        self._open.append(connection)
+        return connection
+
+    async def close(self) -> None:
+        """Ends all of it."""
+        for connection in self._open:
+            await connection.close()
+        if self._server is not None:
+            self._server.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            while await reader.readline():
+                if not self._on_look():
+                    self.kill()
+                    return
+                writer.write(b"\n")
+
+    def kill(self) -> None:
+        """SIGKILL for every agent there is."""
+        for connection in self._open:
+            with contextlib.suppress(ProcessLookupError):
+                connection._session._channel._transport.kill()
+        self._open.clear()
+
+
+def remove_quietly(path: bytes) -> None:
+    """Removes what may be gone."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
