@@ -186,7 +186,7 @@ async def test_a_verify_that_was_cut_off_goes_on_where_it_was(keeping: Keeping, 
     # The first twenty are dealt with: they are not read again, and what was found there is told.
     read: list[bytes] = []
     reader = verifying.LibraryReader._read
-    monkeypatch.setattr(verifying.LibraryReader, "_read", lambda self, path: read.append(path) or reader(self, path))
+    monkeypatch.setattr(verifying.LibraryReader, "_read", lambda self, path, *more: read.append(path) or reader(self, path, *more))
     summary = await keeping.verify(DEEP)
     assert sorted(read) == [b"%d/%02d.txt" % (number // 10, number) for number in range(20, 50)]
     assert (summary.files_read, summary.findings) == (48, {CORRUPT: 2})
