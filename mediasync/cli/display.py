@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mediasync.cli import output
 from mediasync.model import FolderProgress, JobProgress, ProgressStatus
@@ -71,10 +71,11 @@ def stage(progress: JobProgress) -> str:
 
 def summary_line(progress: JobProgress) -> str:
     """A snapshot in one line."""
-    parts = [f"{_percent(progress):3} %  {stage(progress)}" if progress.files_total else stage(progress)]
-    if progress.files_total:
-        parts.append(f"{progress.files_done:,} of {output.count(progress.files_total, 'file')}")
-        parts.append(f"{output.size(progress.bytes_done)} of {output.size(progress.bytes_total)}")
+    parts = [f"{_percent(progress):3} %  {stage(progress)}" if _counted(progress) else stage(progress)]
+    if _counted(progress):
+        amounts = _amounts(progress)
+        parts.append(f"{amounts.files_done:,} of {output.count(amounts.files_total, 'file')}")
+        parts.append(f"{output.size(amounts.bytes_done)} of {output.size(amounts.bytes_total)}")
     if _moving(progress):
         parts.append(f"{output.size(progress.bytes_per_second)}/s")
         if progress.remaining_seconds is not None:
@@ -198,12 +199,13 @@ class _Bars(_Quiet):
             return Spinner("dots", Text("starting the services", style="bold"))
         widest = max([5, *(len(f"{row.files_total:,}") * 2 + 1 for row in progress.folders)])
         bar_cells = min(_BAR_CELLS, max(_BAR_CELLS_NARROW, self._live.console.width - widest - 4 - _STAGE_CELLS))
-        scanning = progress.status in (ProgressStatus.INITIALIZING, ProgressStatus.SCANNING)
-        percent = Text(f"{_percent(progress)} %" if progress.files_total else "", style="bold")
+        looking = progress.status is ProgressStatus.CLEANING and not _counted(progress)
+        scanning = looking or progress.status in (ProgressStatus.INITIALIZING, ProgressStatus.SCANNING)
+        percent = Text(f"{_percent(progress)} %" if _counted(progress) else "", style="bold")
         parts: list[RenderableType] = [
-            _row((progress.percent, 100), percent, Text(stage(progress), style="bold"), bar_cells, widest, scanning)
+            _row((_share(progress), 100), percent, Text(stage(progress), style="bold"), bar_cells, widest, scanning)
         ]
-        if progress.files_total:
+        if _counted(progress):
             parts.append(_numbers(progress))
         for row in self._busy(progress):
             # Text, because a folder's name may look like markup.
@@ -236,11 +238,12 @@ def _row(done: tuple[float, float], count: Text, name: Text, bar_cells: int, cou
 def _numbers(progress: JobProgress) -> Text:
     from rich.text import Text
 
-    done = progress.files_processed if progress.status is ProgressStatus.PROCESSING else progress.files_done
-    total = f"{progress.files_total:,}"
+    amounts = _amounts(progress)
+    done = progress.files_processed if progress.status is ProgressStatus.PROCESSING else amounts.files_done
+    total = f"{amounts.files_total:,}"
     numbers = Text(no_wrap=True, overflow="ellipsis")
     numbers.append(f"{done:,}".rjust(len(total)) + f"/{total} files  ")
-    numbers.append(f"{output.size(progress.bytes_done):>7}/{output.size(progress.bytes_total)}  ")
+    numbers.append(f"{output.size(amounts.bytes_done):>7}/{output.size(amounts.bytes_total)}  ")
     if _moving(progress):
         numbers.append(f"{output.size(progress.bytes_per_second):>7}/s  ", style="cyan")
         if progress.remaining_seconds is not None:
@@ -252,7 +255,35 @@ def _numbers(progress: JobProgress) -> Text:
 
 def _percent(progress: JobProgress) -> int:
     """Rounded down: 100 is for what is all there."""
-    return int(progress.percent)
+    return int(_share(progress))
+
+
+class _Amounts(NamedTuple):
+    """What is counted: while a clean-up runs what it deletes, else what a sync brings."""
+
+    files_done: int
+    files_total: int
+    bytes_done: int
+    bytes_total: int
+
+
+def _amounts(progress: JobProgress) -> _Amounts:
+    if progress.status is ProgressStatus.CLEANING:
+        return _Amounts(progress.files_cleaned, progress.files_to_clean, progress.bytes_cleaned, progress.bytes_to_clean)
+    return _Amounts(progress.files_done, progress.files_total, progress.bytes_done, progress.bytes_total)
+
+
+def _counted(progress: JobProgress) -> bool:
+    """Whether there is something to count towards."""
+    return _amounts(progress).files_total > 0
+
+
+def _share(progress: JobProgress) -> float:
+    """How much of it is done, in hundredths."""
+    if progress.status is not ProgressStatus.CLEANING:
+        return progress.percent
+    amounts = _amounts(progress)
+    return 100 * amounts.files_done / max(amounts.files_total, 1)
 
 
 def _moving(progress: JobProgress) -> bool:

@@ -33,9 +33,10 @@ async def follow(job: JobHandle, display: Display, interrupt: Interrupt) -> Job:
 class Interrupt:
     """What SIGINT and SIGTERM do while a command follows a job. Before the job has started they end the command."""
 
-    def __init__(self, as_json: bool = False, *, watch: bool = False) -> None:
+    def __init__(self, as_json: bool = False, *, watch: bool = False, kept: str = "what has landed stays") -> None:
         self._as_json = as_json
         self._watch = watch
+        self._kept = kept
         self._main = asyncio.current_task()
         self._cancel: Callable[[], Awaitable[None]] | None = None
         self._display: Display | None = None
@@ -83,7 +84,7 @@ class Interrupt:
         else:
             assert self._display is not None
             doing = "Ending the watch" if self._watch else "Cancelling"
-            self._display.say(f"{doing}; what has landed stays. Ctrl-C again leaves at once.")
+            self._display.say(f"{doing}; {self._kept}. Ctrl-C again leaves at once.")
             self._cancelling = asyncio.ensure_future(self._cancel_job())
 
     async def _cancel_job(self) -> None:

@@ -44,15 +44,15 @@ def list_(
         output.note("There are no such jobs." if wanted else "There are no jobs yet; `mediasync sync SOURCE DEST` makes the first.")
     else:
         output.table(
-            ["job", "state", "created", "source", "files", "size"],
+            ["job", "state", "kind", "created", "source", "files", "size"],
             [
                 [
                     job.job_id,
                     job.state.value,
+                    job.kind.value,
                     output.moment(job.create_time),
                     job.spec.source.label,
-                    f"{job.summary.files_transferred:,}",
-                    output.size(job.summary.bytes_transferred),
+                    *report.amount(job),
                 ]
                 for job in jobs
             ],
@@ -70,6 +70,7 @@ def show(job_id: JobId, as_json: AsJson = False, coordinator: Coordinator = "") 
 
     from mediasync.cli import output, report
     from mediasync.cli.session import configure
+    from mediasync.model import JobKind
 
     configure()
     job = asyncio.run(_get(job_id, coordinator))
@@ -88,7 +89,10 @@ def show(job_id: JobId, as_json: AsJson = False, coordinator: Coordinator = "") 
         ]
     )
     output.pairs([("watch", report.activity_line(activity)) for activity in job.activities])
-    report.print_summary(job, all_problems=True)
+    if job.kind is JobKind.CLEANUP:
+        report.print_cleanup(job, all_problems=True)
+    else:
+        report.print_summary(job, all_problems=True)
     if job.problem:
         report.print_problems((job.problem,), 1, job)
 

@@ -12,8 +12,8 @@ import typer
 from typer.exceptions import TyperException
 
 from mediasync import __version__
+from mediasync.cli import clean, events, files, jobs, library, output, schedules, services, sources, subscribers
 from mediasync.cli import config as config_commands
-from mediasync.cli import events, files, jobs, library, output, services, sources, subscribers
 from mediasync.cli.logs import logs
 from mediasync.cli.sync import sync
 from mediasync.cli.trace import trace
@@ -34,10 +34,12 @@ def _build() -> typer.Typer:
     )
     app.callback()(_global_options)
     app.command(rich_help_panel="Sync")(sync)
+    app.add_typer(clean.app, name="clean", rich_help_panel="Sync")
     app.command(rich_help_panel="Services")(services.up)
     app.command(rich_help_panel="Services")(services.status)
     app.command(rich_help_panel="Services")(services.serve)
     app.add_typer(jobs.app, name="jobs", rich_help_panel="Sync")
+    app.add_typer(schedules.app, name="schedules", rich_help_panel="Sync")
     app.add_typer(sources.app, name="sources", rich_help_panel="Sync")
     app.add_typer(files.app, name="files", rich_help_panel="Sync")
     app.add_typer(library.app, name="library", rich_help_panel="Sync")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mediasync.cli import output
+from mediasync.cli import clean_display, output
 from mediasync.errors import CATALOG, ExitCode
-from mediasync.model import MAX_PROBLEMS, Job, JobActivity, JobState, Problem, SyncSummary
+from mediasync.model import MAX_PROBLEMS, CleanupSummary, Job, JobActivity, JobKind, JobState, Problem, SyncSummary
 from mediasync.paths import display
 
 _SHOWN_PROBLEMS = 5
@@ -20,7 +20,10 @@ _VERDICTS = {
     JobState.FAILED: ("✗", "red", "failed"),
     JobState.CANCELLED: ("✗", "yellow", "cancelled; what had landed stays"),
 }
-
+_CLEANED = {
+    JobState.COMPLETE_WITH_ERRORS: "complete, but not all went well",
+    JobState.CANCELLED: "cancelled; what is gone is in `mediasync clean history`",
+}
 _SKIPPED = {
     "hidden": "hidden",
     "temporary": "with temporary names",
@@ -50,7 +53,26 @@ def exit_code(job: Job, *, watch_ended: bool = False) -> ExitCode:
         case JobState.FAILED:
             return CATALOG[job.problem.reason].exit_code if job.problem else ExitCode.BUG
         case _:
-            return ExitCode.DONE
+            cleanup = job.summary.cleanup
+            return ExitCode.SOME_FILES_FAILED if cleanup is not None and cleanup.errors else ExitCode.DONE
+
+
+def result(job: Job) -> dict[str, Any]:
+    """The one JSON object of a job, by its kind."""
+    return cleanup_result(job) if job.kind is JobKind.CLEANUP else sync_result(job)
+
+
+def cleanup_result(job: Job) -> dict[str, Any]:
+    """The one JSON object of `mediasync clean --json`. What failed the job as a whole comes first among the problems and has no path."""
+    summary = job.summary.cleanup or CleanupSummary()
+    return {
+        "job_id": job.job_id,
+        "sync_id": job.sync_id,
+        "state": job.state.value,
+        **clean_display.summary_json(summary),
+        "duration_seconds": round(job.summary.duration_seconds, 3),
+        **_cleanup_problems(summary, job.problem),
+    }
 
 
 def sync_result(job: Job) -> dict[str, Any]:
@@ -71,13 +93,24 @@ def sync_result(job: Job) -> dict[str, Any]:
         "duration_seconds": round(summary.duration_seconds, 3),
         "errors": [_problem_json(problem) for problem in problems[:MAX_PROBLEMS]],
         "errors_total": summary.problems_total + (1 if job.problem else 0),
+        "cleanup": clean_display.summary_json(summary.cleanup) | _cleanup_problems(summary.cleanup, None) if summary.cleanup else None,
     }
+
+
+def amount(job: Job) -> tuple[str, str]:
+    """How many files, and how much, it brought; of a clean-up, deleted."""
+    summary, cleanup = job.summary, job.summary.cleanup or CleanupSummary()
+    if job.kind is JobKind.CLEANUP:
+        return f"{cleanup.files_deleted:,}", output.size(cleanup.space_freed_bytes)
+    return f"{summary.files_transferred:,}", output.size(summary.bytes_transferred)
 
 
 def print_result(job: Job, as_json: bool, *, watch_ended: bool = False) -> ExitCode:
     """Tells what a job that has ended came to, and returns what the command ends with (see `exit_code`)."""
     if as_json:
-        output.print_json(sync_result(job))
+        output.print_json(result(job))
+    elif job.kind is JobKind.CLEANUP:
+        print_cleanup(job)
     else:
         print_summary(job, watch_ended=watch_ended)
     if job.problem:
@@ -112,6 +145,36 @@ def print_summary(job: Job, *, all_problems: bool = False, watch_ended: bool = F
     ]
     output.pairs(rows)
     print_problems(summary.problems, summary.problems_total, job, MAX_PROBLEMS if all_problems else _SHOWN_PROBLEMS)
+    if summary.cleanup is not None:
+        _print_cleaned(summary.cleanup, job, all_problems)
+
+
+def print_cleanup(job: Job, *, all_problems: bool = False) -> None:
+    """What a job that only cleans up did."""
+    summary = job.summary.cleanup
+    sign, colour, words = _VERDICTS[job.state]
+    words = _CLEANED.get(job.state, words)
+    took = f" in {output.span(job.summary.duration_seconds)}" if job.summary.duration_seconds else ""
+    output.line(f"{output.style(sign, colour, bold=True)} {output.style('Clean-up ' + words, bold=True)}{took}")
+    output.pairs([("of", job.spec.source.label), ("library", job.spec.dest_path)])
+    if summary is not None:
+        _print_cleaned(summary, job, all_problems)
+
+
+def _print_cleaned(summary: CleanupSummary, job: Job, all_problems: bool) -> None:
+    if job.kind is not JobKind.CLEANUP:
+        output.line(output.style("Clean-up at the source" + (", a dry run" if summary.dry_run else ""), bold=True))
+    output.pairs(clean_display.summary_pairs(summary, job.spec.cleanup))
+    clean_display.print_notes(summary)
+    print_problems(summary.problems, summary.problems_total, job, MAX_PROBLEMS if all_problems else _SHOWN_PROBLEMS)
+
+
+def _cleanup_problems(summary: CleanupSummary, whole: Problem | None) -> dict[str, Any]:
+    problems = ((whole,) if whole else ()) + tuple(summary.problems)
+    return {
+        "problems": [_problem_json(problem) for problem in problems[:MAX_PROBLEMS]],
+        "problems_total": summary.problems_total + (1 if whole else 0),
+    }
 
 
 def _by_reason(summary: SyncSummary) -> dict[str, int]:
@@ -155,6 +218,7 @@ def job_json(job: Job) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
         "sync_id": job.sync_id,
+        "kind": job.kind.value,
         "state": job.state.value,
         "source": job.spec.source.label,
         "dest_path": job.spec.dest_path,
@@ -165,7 +229,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "retry_of": job.retry_of,
         "limit_mbps": job.limit_mbps,
         "activities": output.plain(job.activities),
-        **{key: value for key, value in sync_result(job).items() if key not in ("job_id", "sync_id", "state")},
+        **{key: value for key, value in result(job).items() if key not in ("job_id", "sync_id", "state")},
     }
 
 

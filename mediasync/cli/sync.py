@@ -58,6 +58,15 @@ def sync(
         bool,
         typer.Option("--dry-run", "-n", help="Take nothing: list what would come, and why the rest would not.", show_default=False),
     ] = False,
+    clean: Annotated[
+        bool | None,
+        typer.Option(
+            "--clean/--no-clean",
+            help="End with a clean-up: delete at the source what the library has and is older than 24 h, as `mediasync clean` does. "
+            "Default: what the source's configuration says; for a URL no.",
+            show_default=False,
+        ),
+    ] = None,
     folders: Folders = None,
     include: Include = None,
     exclude: Exclude = None,
@@ -91,7 +100,8 @@ def sync(
 ) -> None:
     """Bring every new picture and video from SOURCE into the library at DEST.
 
-    Nothing in the library is ever overwritten, and nothing is deleted at the source.
+    Nothing in the library is ever overwritten. Nothing is deleted at the source but by its clean-up: with --clean, or where the
+    configuration has one.
 
     Uses the services of `mediasync up` if they run, else starts its own for as long as it takes.
 
@@ -104,6 +114,8 @@ def sync(
     Example: mediasync sync forge --watch --bandwidth-limit 20mbit
 
     Example: mediasync sync forge --dry-run --ext png,webp --exclude 'temp/'
+
+    Example: mediasync sync ssh://user@forge.lan:2222/outputs /media/library --clean
     """
     import asyncio
 
@@ -114,6 +126,12 @@ def sync(
     if dry_run and (watch or detach):
         other = "--watch" if watch else "--detach"
         raise sync_options.wrong("--dry-run", f"--dry-run ends with its list, so it does not go with {other}")
+    if clean and watch:
+        raise sync_options.wrong(
+            "--clean", "--watch does not end, so no clean-up comes after it; `mediasync clean` is one, and `cleanup:` in the configuration"
+        )
+    if clean and dry_run:
+        raise sync_options.wrong("--clean", "--dry-run of a sync shows no clean-up; `mediasync clean SOURCE --dry-run` does")
     options = sync_options.given(
         bandwidth_limit=bandwidth_limit,
         newest_first=newest_first,
@@ -144,6 +162,7 @@ def sync(
         # A source that is watched under `mediasync up` is synced once when it is asked for here, unless a watch is.
         {**options, "watch": watch},
         compress,
+        clean,
     )
     configuration = configure(config)
     check_sync(source, wishes, configuration)  # a mistake is said before anything is started

@@ -49,11 +49,11 @@ def given(
     if restore:
         options["restore"] = True
     if include:
-        options["include_patterns"] = tuple(_pattern("--include", pattern) for pattern in include)
+        options["include_patterns"] = tuple(pattern("--include", text) for text in include)
     if exclude:
-        options["excluded_patterns"] = tuple(_pattern("--exclude", pattern) for pattern in exclude)
+        options["excluded_patterns"] = tuple(pattern("--exclude", text) for text in exclude)
     if extensions:
-        options["allowed_extensions"] = tuple(_extension(part) for text in extensions for part in text.split(","))
+        options["allowed_extensions"] = allowed("--ext", extensions)
     for option, text, name, parse in (
         ("--min-size", min_size, "min_size_bytes", size_bytes),
         ("--max-size", max_size, "max_size_bytes", size_bytes),
@@ -68,7 +68,7 @@ def given(
         ("--durability", durability, "durability", Durability),
     ):
         if text:
-            options[name] = _choice(option, text, kind)
+            options[name] = choice(option, text, kind)
     return options
 
 
@@ -77,6 +77,16 @@ def rate(option: str, text: str) -> float:
     from mediasync.bandwidth import parse_rate
 
     return _said(option, text, parse_rate)
+
+
+def size(option: str, text: str) -> int:
+    """Bytes. Raises INVALID_ARGUMENT."""
+    return _said(option, text, size_bytes)
+
+
+def age(option: str, text: str) -> float:
+    """Seconds. Raises INVALID_ARGUMENT."""
+    return _said(option, text, age_seconds)
 
 
 def size_bytes(text: str) -> int:
@@ -100,33 +110,38 @@ def wrong(option: str, message: str) -> MediasyncError:
     return MediasyncError(Reason.INVALID_ARGUMENT, message, fields=[FieldViolation(option, message)])
 
 
-def _said(option: str, text: str, parse: Callable[[str], T]) -> T:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise wrong(option, f"{option} {text!r}: expected {error}") from None
-
-
-def _pattern(option: str, pattern: str) -> str:
+def pattern(option: str, text: str) -> str:
+    """A pattern as in .gitignore. Raises INVALID_ARGUMENT."""
     from mediasync.sources.selection import rules
 
     try:
-        rules([pattern])
+        rules([text])
     except ValueError as error:
-        raise wrong(option, f"{option} {pattern!r} cannot be used: {error}") from None
-    return pattern
+        raise wrong(option, f"{option} {text!r} cannot be used: {error}") from None
+    return text
 
 
-def _extension(text: str) -> str:
-    if not _EXTENSION.fullmatch(text.strip()):
-        raise wrong("--ext", f"--ext {text!r}: expected an extension such as png")
-    return text.strip()
+def allowed(option: str, texts: Sequence[str]) -> tuple[str, ...]:
+    """Extensions, which may be separated by commas. Raises INVALID_ARGUMENT."""
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    for part in parts:
+        if not _EXTENSION.fullmatch(part):
+            raise wrong(option, f"{option} {part!r}: expected an extension such as png")
+    return tuple(parts)
 
 
-def _choice(option: str, text: str, kind: type[E]) -> E:
+def choice(option: str, text: str, kind: type[E]) -> E:
+    """One of the values of `kind`. Raises INVALID_ARGUMENT, naming the nearest."""
     from mediasync.suggest import did_you_mean
 
     names = [member.value for member in kind]
     if text not in names:
         raise wrong(option, f"{option} {text!r}: expected one of {', '.join(names)}{did_you_mean(text, names)}")
     return kind(text)
+
+
+def _said(option: str, text: str, parse: Callable[[str], T]) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise wrong(option, f"{option} {text!r}: expected {error}") from None

@@ -34,10 +34,14 @@ class Wishes:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `SyncOptions` that were asked for, see `sync_options.given`."""
     compress: bool = False
+    clean: bool | None = None
+    """Whether the sync ends with a clean-up; None for what the source says."""
 
 
-async def resolve_sync(client: Client, source: str, wishes: Wishes, configuration: Configuration, *, own_file: bool) -> SyncSpec:
-    """The sync that `source`, a URL or a name, and the options mean.
+async def resolve_sync(
+    client: Client, source: str, wishes: Wishes, configuration: Configuration, *, own_file: bool, needs_dest: bool = True
+) -> SyncSpec:
+    """The sync that `source`, a URL or a name, and the options mean. Where it needs no destination, a name without one stays without.
 
     A name is looked up in the configuration file that this command was given (`own_file`), then at the coordinator, which knows its
     own file and what was added. Raises INVALID_ARGUMENT, SOURCE_NOT_FOUND.
@@ -47,8 +51,9 @@ async def resolve_sync(client: Client, source: str, wishes: Wishes, configuratio
     if is_url(source):
         return spec_from_url(source, wishes, configuration)
     if own_file and source in configuration.sources:
-        return overlay(configuration.sources[source], wishes)
-    return overlay(await _named(client, source, configuration if own_file else None), wishes, str(configuration.media_base or ""))
+        return overlay(configuration.sources[source], wishes, needs_dest=needs_dest)
+    default_dest = str(configuration.media_base or "") if needs_dest else ""
+    return overlay(await _named(client, source, configuration if own_file else None), wishes, default_dest, needs_dest=needs_dest)
 
 
 async def resolve_source(client: Client, source: str, wishes: Wishes, configuration: Configuration, *, own_file: bool) -> SourceSpec:
@@ -143,7 +148,7 @@ def spec_from_url(url: str, wishes: Wishes, configuration: Configuration, *, nee
 
 def overlay(spec: SyncSpec, wishes: Wishes, default_dest: str = "", *, needs_dest: bool = True) -> SyncSpec:
     """`spec` with what the options say laid over it. Raises INVALID_ARGUMENT for a wrong one, or when there is no destination."""
-    from mediasync.model import MAX_PARALLEL_TRANSFERS
+    from mediasync.model import MAX_PARALLEL_TRANSFERS, CleanupPolicy
 
     if wishes.profile:
         raise _profile_of_name(spec.source.name)
@@ -157,6 +162,9 @@ def overlay(spec: SyncSpec, wishes: Wishes, default_dest: str = "", *, needs_des
     if wishes.full:
         options = replace(options, full_scan=True)
     options = replace(options, **wishes.options)
+    cleanup = spec.cleanup
+    if wishes.clean is not None:
+        cleanup = replace(cleanup or CleanupPolicy(), after_sync=wishes.clean)
     folders = resolve_folders(wishes)
     dest = _destination(wishes.dest) or spec.dest_path or default_dest
     if needs_dest and not dest:
@@ -166,7 +174,8 @@ def overlay(spec: SyncSpec, wishes: Wishes, default_dest: str = "", *, needs_des
             "Name the library's folder: mediasync sync SOURCE DEST (or set MEDIA_BASE, or a destination in the configuration).",
             [FieldViolation("DEST", "missing")],
         )
-    return replace(spec, source=_reached(spec.source, wishes), dest_path=dest, folders=folders or spec.folders, options=options)
+    source = _reached(spec.source, wishes)
+    return replace(spec, source=source, dest_path=dest, folders=folders or spec.folders, options=options, cleanup=cleanup)
 
 
 def _reached(source: SourceSpec, wishes: Wishes) -> SourceSpec:

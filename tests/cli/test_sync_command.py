@@ -30,6 +30,7 @@ KEYS = [
     "duration_seconds",
     "errors",
     "errors_total",
+    "cleanup",
 ]
 
 

@@ -18,6 +18,8 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
     if commands is None:
         yield path, command
         return
+    if itself := getattr(command, "itself", None):
+        yield path, itself
     for name, inner in commands.items():
         yield from leaves(inner, (*path, name))
 

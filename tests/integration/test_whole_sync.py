@@ -28,7 +28,10 @@ SUMMARY_KEYS = {
     "duration_seconds",
     "errors",
     "errors_total",
+    "cleanup",
 }
+FILES = 2000
+SLOW_FILES = 400
 ODD_NAMES = [
     b"with space.txt",
     b"quote'and\"double.txt",
@@ -45,21 +48,26 @@ ODD_NAMES = [
 
 def test_everything_arrives_once_whatever_it_is_called(installation: Installation) -> None:
     folders = [b"folder %02d" % number for number in range(38)] + [b"-rf", b"odd\nfolder-\xff"]
-    for number in range(5000 - len(ODD_NAMES)):
+    for number in range(FILES - len(ODD_NAMES)):
         installation.write(b"%s/%05d.txt" % (folders[number % 40], number), b"%d" % number)
     for name in ODD_NAMES:
         installation.write(b"folder 00/" + name)
+    with installation.up():
+        _arrives_once(installation)
+
+
+def _arrives_once(installation: Installation) -> None:
     first = installation.sync()
     assert first.code == 0, first.err
     assert set(first.json) == SUMMARY_KEYS
     assert re.fullmatch(r"sync_\d{8}_\d{6}_[0-9a-f]{8}", first.json["sync_id"])
-    assert (first.json["state"], first.json["files_transferred"], first.json["files_failed"]) == ("complete", 5000, 0)
+    assert (first.json["state"], first.json["files_transferred"], first.json["files_failed"]) == ("complete", FILES, 0)
     expected = installation.hashes(installation.source)
     assert installation.hashes(installation.library) == expected
     assert first.json["bytes_transferred"] == sum(path.stat().st_size for path in installation.source.rglob("*") if path.is_file())
 
     second = installation.sync()
-    assert (second.code, second.json["files_transferred"], second.json["files_unchanged"]) == (0, 0, 5000)
+    assert (second.code, second.json["files_transferred"], second.json["files_unchanged"]) == (0, 0, FILES)
 
     changed = installation.source / "folder 01" / "00001.txt"
     before = changed.stat()
@@ -67,7 +75,7 @@ def test_everything_arrives_once_whatever_it_is_called(installation: Installatio
     os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
     installation.write("folder 02/added.txt", b"added")
     third = installation.sync()
-    assert (third.json["files_transferred"], third.json["files_unchanged"]) == (2, 4999)
+    assert (third.json["files_transferred"], third.json["files_unchanged"]) == (2, FILES - 1)
     found = installation.hashes(installation.library)
     assert all(found[path] == digest for path, digest in expected.items()), "what was there was touched"
     new = found.keys() - expected.keys()
@@ -108,14 +116,16 @@ def test_services_that_were_started_for_a_command_are_gone_after_it(installation
 
 @pytest.mark.parametrize("victim", ["progress", "ingest", "transfer", "coordinator", "supervisor"])
 def test_i5_any_process_killed_in_the_middle_of_a_sync_changes_nothing_in_the_end(installation: Installation, victim: str) -> None:
-    for number in range(3000):
-        installation.write(f"folder{number % 10}/{number:05}.txt", b"%d" % number * 500)
-    command = installation.start("sync", installation.url, installation.library, *installation.login, "--json")
+    for number in range(SLOW_FILES):
+        installation.write(f"folder{number % 10}/{number:05}.txt", b"%05d" % number * 1000)
+    # So slow that there is a middle, on any machine.
+    slow = ("--bandwidth-limit", "8mbit")
+    command = installation.start("sync", installation.url, installation.library, *installation.login, "--json", *slow)
     landed = 0
     deadline = time.monotonic() + 60
-    while landed < 200 and time.monotonic() < deadline and command.poll() is None:
+    while landed < SLOW_FILES // 10 and time.monotonic() < deadline and command.poll() is None:
         landed = sum(len(names) for folder, _, names in os.walk(installation.library) if ".mediasync" not in folder)
-    assert 200 <= landed < 3000, "the sync was over before anything could be killed"
+    assert SLOW_FILES // 10 <= landed < SLOW_FILES, "the sync was over before anything could be killed"
     os.kill(installation.services()[victim], signal.SIGKILL)
     out, err = command.communicate(timeout=90)
     if command.returncode != 0:
@@ -123,7 +133,7 @@ def test_i5_any_process_killed_in_the_middle_of_a_sync_changes_nothing_in_the_en
         assert victim == "supervisor", err
         assert command.returncode == 6, err
     else:
-        assert json.loads(out)["files_transferred"] == 3000
+        assert json.loads(out)["files_transferred"] == SLOW_FILES
     again = installation.sync()
     assert again.code == 0, again.err
     assert (again.json["files_failed"], again.json["files_unsettled"]) == (0, 0)
