@@ -127,6 +127,7 @@ def run_to_pb(run: model.CleanupRun) -> cleanup_pb2.CleanupRun:
         state=cleanup_pb2.CLEANUP_STATE_ENDED if run.ended else cleanup_pb2.CLEANUP_STATE_RUNNING,
         start_time=timestamp(run.start_time),
         summary=cleanup_summary_to_pb(run.summary),
+        active=run.active,
     )
     if run.end_time:
         message.end_time.CopyFrom(timestamp(run.end_time))
@@ -144,6 +145,7 @@ def run_from_pb(message: cleanup_pb2.CleanupRun) -> model.CleanupRun:
         to_unix(message.start_time),
         to_unix(message.end_time),
         cleanup_summary_from_pb(message.summary),
+        message.active,
     )
 
 

@@ -201,7 +201,7 @@ class Deletion:
 
 @dataclass(frozen=True)
 class CleanupRun:
-    """A clean-up, as the journal knows it."""
+    """A clean-up, as the journal knows it. While it is `active`, at work, the summary lacks what is under way at the source."""
 
     sync_id: str
     job_id: str
@@ -211,6 +211,7 @@ class CleanupRun:
     start_time: float
     end_time: float
     summary: CleanupSummary
+    active: bool = False
 
 
 @dataclass(frozen=True)

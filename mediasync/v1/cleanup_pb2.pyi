@@ -405,6 +405,7 @@ class CleanupRun(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
     sync_id: _builtins.str
     """The run."""
     job_id: _builtins.str
@@ -415,6 +416,8 @@ class CleanupRun(_message.Message):
     """The library that was compared with."""
     state: Global___CleanupState.ValueType
     """Where it is in its life."""
+    active: _builtins.bool
+    """It is at work now: `summary` lacks what is under way at the source."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it began."""
@@ -438,10 +441,11 @@ class CleanupRun(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         summary: _types_pb2.CleanupSummary | None = ...,
+        active: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "job_id", b"job_id", "library_root", b"library_root", "source", b"source", "start_time", b"start_time", "state", b"state", "summary", b"summary", "sync_id", b"sync_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "end_time", b"end_time", "job_id", b"job_id", "library_root", b"library_root", "source", b"source", "start_time", b"start_time", "state", b"state", "summary", b"summary", "sync_id", b"sync_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

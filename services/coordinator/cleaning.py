@@ -28,9 +28,8 @@ from services.coordinator.terms import Alive, CleaningState, Reports, Terms
 logger = logging.getLogger(__name__)
 
 # What is under way at the source ends, and is written down, before a run that was left says that it has ended.
-_SETTLE_SECONDS = 20.0
-_SETTLE_POLL_SECONDS = 0.25
-_STILL_POLLS = 8
+_SETTLE_SECONDS = 30.0
+_SETTLE_POLL_SECONDS = 0.1
 
 
 class CleanupPeer(Protocol):
@@ -106,14 +105,13 @@ class Cleaning:
 
     async def _so_far(self) -> CleanupSummary | None:
         """What a run that was cut short has done; None where it never began, or that is not known."""
-        summary, still = None, 0
+        summary = None
         try:
             async with asyncio.timeout(_SETTLE_SECONDS):
-                while still < _STILL_POLLS:
+                while True:
                     run = await self._peer.get(self._job.sync_id)
-                    still = still + 1 if run.summary == summary else 0
                     summary = run.summary
-                    if run.ended:
+                    if not run.active:
                         break
                     await asyncio.sleep(_SETTLE_POLL_SECONDS)
         except MediasyncError as error:
