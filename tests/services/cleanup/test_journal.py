@@ -20,6 +20,7 @@ from services.cleanup.store import Journal, NewRun
 RUN = NewRun("sync_1", "job_1", "name:forge", "forge", "/media/library", "uuid-1", "00-trace-01")
 OTHER = NewRun("sync_2", "job_2", "ssh://host/out", "ssh://host/out", "/media/other")
 SHA256 = bytes(range(32))
+ALL = Wanted()
 NS = 10**9
 DAY_NS = 86_400 * NS
 
@@ -62,7 +63,7 @@ async def told(journal: Journal) -> list[media_ingest_pb2.Event]:
     return [media_ingest_pb2.Event.FromString(event.event) for event in await journal.unsent_events(1000)]
 
 
-async def paths(history: History, wanted: Wanted = Wanted()) -> list[bytes]:
+async def paths(history: History, wanted: Wanted = ALL) -> list[bytes]:
     return [deletion.path for deletion in (await history.page(wanted, None, 500)).deletions]
 
 
