@@ -34,6 +34,27 @@ async def connection(tmp_path: Path) -> AsyncIterator[AgentConnection]:
     await opened.close()
 
 
+async def test_a_full_scan_is_divided_once_there_is_much_to_go_into(connection: AgentConnection, tmp_path: Path) -> None:
+    root = tmp_path / "root" / "wide"
+    for number in range(_DIRECTORIES):
+        (root / f"{number:03}" / "below").mkdir(parents=True)
+        (root / f"{number:03}" / "below" / "2.txt").write_bytes(b"22")
+    (root / "007" / "x.tmp").write_bytes(b"half")
+    (root / "008" / "link").symlink_to("below")
+    (root / "009").chmod(0)
+    try:
+        found = await scan(connection, ages=True)
+    finally:
+        (root / "009").chmod(0o755)
+    paths = [record.path for record in found.records if hasattr(record, "files")]
+    assert len(paths) == len(set(paths)) == _DIRECTORIES + 11 + 1 + 2 * _DIRECTORIES - 2
+    assert list(found.unreadable) == [b"wide/009"]
+    assert found.finished.files_seen == len(found.files) == 2 * _DIRECTORIES - 1
+    assert found.finished.bytes_seen == _DIRECTORIES + 2 * (_DIRECTORIES - 1)
+    assert found.finished.filtered == {FilterReason.TEMPORARY: 1, FilterReason.LINK: 1}
+    assert all(entry.accessed_ns is not None for entry in found.files.values())
+
+
 async def test_a_divided_scan_finds_what_moved_wherever_it_is(connection: AgentConnection, tmp_path: Path) -> None:
     root = tmp_path / "root"
     first = await scan(connection)

@@ -1,4 +1,5 @@
-"""Divides an exact scan of many known directories among a few processes: looking at a million files is a matter of processor time.
+"""Divides a scan of many directories among a few processes: looking at a million files is a matter of processor time. They are the known
+ones of an exact scan, and of a full one those that are still to be gone into once they are many.
 
 Each takes its share of the directories, and what is new below them. This one passes on what the others found, a directory at a time,
 and adds up what they counted. A helper that ends before it said that it is done fails the scan, which is then begun anew.
@@ -61,6 +62,9 @@ class Helper:
             for fd in (0, 1, 2):
                 os.dup2(nothing, fd)
             scanner.output = Output(out)
+            # What was counted before is the other process's.
+            scanner.seen = scanner.size = 0
+            scanner.filtered = [0] * len(scanner.filtered)
             look_at(scanner, top, folder, paths)
             scanner.output.frame(SCANNED, SCAN_TOTALS.pack(0, scanner.seen, scanner.size, *scanner.filtered[1:]))
             scanner.output.flush()
@@ -111,14 +115,18 @@ class Helper:
         os.waitpid(self.pid, 0)
 
 
-def scan_divided(scanner, top, folder, processes):
-    """An exact scan of what `scanner` knows below `folder`, which is open as `top`."""
-    known = sorted(path for path in scanner.known if not folder or below(path, folder) is not None)
+def known_below(scanner, folder):
+    """What an exact scan has to look at."""
+    return sorted(path for path in scanner.known if not folder or below(path, folder) is not None)
+
+
+def scan_divided(scanner, top, folder, paths, processes):
+    """Looks at directories below `folder`, which is open as `top`, and at what is below them and not known."""
     helpers = []
     try:
         scanner.output.flush()
         for number in range(1, processes):
-            helpers.append(Helper(scanner, top, folder, known[number::processes]))
+            helpers.append(Helper(scanner, top, folder, paths[number::processes]))
 
         def pass_on(seconds):
             waiting = {helper.fd: helper for helper in helpers if not helper.done}
@@ -129,7 +137,7 @@ def scan_divided(scanner, top, folder, processes):
                 waiting[fd].take(scanner)
             scanner.output.tick()
 
-        look_at(scanner, top, folder, known[::processes], lambda: pass_on(0))
+        look_at(scanner, top, folder, paths[::processes], lambda: pass_on(0))
         while not all(helper.done for helper in helpers):
             pass_on(TICK_SECONDS)
     finally:
@@ -138,7 +146,7 @@ def scan_divided(scanner, top, folder, processes):
 
 
 def look_at(scanner, top, folder, paths, after_each=lambda: None):
-    """Reports some known directories, and those below them that are not known."""
+    """Reports some directories, and those below them that are not known."""
     for path in paths:
         rest = below(path, folder) if folder else path
         try:

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 
-from mediasync.sources.agent.program.dividing import SCAN_TOTALS, processes_for, scan_divided
+from mediasync.sources.agent.program.dividing import SCAN_TOTALS, WORTH_DIRECTORIES, known_below, processes_for, scan_divided
 from mediasync.sources.agent.program.frames import (
     AGED,
     COMPLETE,
@@ -43,6 +43,7 @@ from mediasync.sources.agent.program.tree import (
     inode_of,
 )
 
+FEW = 2 * WORTH_DIRECTORIES  # directories that are still to be gone into, from which on others are asked to help
 CHUNK = 1000  # names in one DIRECTORY frame, which keeps it below MAX_FRAME
 S_IFMT = 0o170000
 LINK_ERRORS = (errno.ELOOP, errno.ENOTDIR)
@@ -84,9 +85,12 @@ class Scanner:
                 if quick:
                     self.quick(top, folder)
                 elif processes > 1:
-                    scan_divided(self, top, folder, processes)
+                    scan_divided(self, top, folder, known_below(self, folder), processes)
                 else:
-                    self.walk([(folder, top, b"", ())])
+                    left = self.walk([(folder, top, b"", ())], until=FEW if self.divisible() else None)
+                    if left:
+                        paths = [path for path, _, _, _ in reversed(left)]
+                        scan_divided(self, top, folder, paths, processes_for(len(paths)))
             finally:
                 os.chdir("/")
                 os.close(top)
@@ -143,11 +147,17 @@ class Scanner:
             chain.append((status.st_dev, status.st_ino))
         return tuple(chain)
 
-    def walk(self, waiting, but=()):
+    def divisible(self):
+        """Whether a full scan may be divided among processes: what is in a directory is not known to be elsewhere too."""
+        return self.since is None and not self.explain and not self.known and self.tree.follow != FOLLOW_ALL and processes_for(FEW) > 1
+
+    def walk(self, waiting, but=(), until=None):
         """Reports directories and what is below them, but not what is in `but`. One is (path, an open directory, the way from there, what
-        is above it)."""
+        is above it). Leaves off, and returns what is left, once `until` are waiting."""
         following = self.tree.follow == FOLLOW_ALL
         while waiting:
+            if until is not None and len(waiting) >= until:
+                return waiting
             path, start, way, chain = waiting.pop()
             try:
                 fd = descend(start, way)
@@ -178,6 +188,7 @@ class Scanner:
                     waiting.append((under, start, way + b"/" + name if way else name, chain))
                 else:
                     waiting.append((under, place[0], place[1], chain))
+        return waiting
 
     def unreadable(self, path, message):
         self.output.frame(UNREADABLE_DIRECTORY, text(path) + text(message))
