@@ -70,6 +70,8 @@ class Doomed:
 
     def locked(self):
         """Whether the file may not be changed by anybody."""
+        if self.fd < 0:
+            return False
         try:
             import fcntl
 
