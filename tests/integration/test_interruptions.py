@@ -126,9 +126,8 @@ async def test_the_second_ctrl_c_leaves_at_once_and_the_services_end_by_themselv
     process.send_signal(signal.SIGINT)
     result = await finished(process)
     refused(result, 5, "CANCELLED")
-    async with asyncio.timeout(30):
-        while alone.services():
-            await asyncio.sleep(0.05)
+    await asyncio.to_thread(alone.ended)
+    assert alone.services() == {}
     landed = whole(alone)
     assert 0 < landed < FILES
     proxy.resume()
