@@ -34,3 +34,25 @@ class FilterReason(enum.Enum):
     """It was changed too long ago."""
     OUTSIDE = 13
     """It is a link out of the root, or into a folder that leads to itself."""
+
+    @property
+    def because(self) -> str:
+        """Why, for people."""
+        return _BECAUSE[self]
+
+
+_BECAUSE = {
+    FilterReason.HIDDEN: "its name, or that of its folder, is one that programs hide",
+    FilterReason.TEMPORARY: "its name is that of an unfinished file",
+    FilterReason.FOREIGN: "it belongs to a file manager",
+    FilterReason.LINK: "it is a link that is not followed",
+    FilterReason.SPECIAL: "it is no file, but a FIFO, a socket or a device",
+    FilterReason.EXTENSION: "its extension is not among allowed_extensions",
+    FilterReason.TOO_SMALL: "it is smaller than min_size_bytes",
+    FilterReason.TOO_LARGE: "it is larger than max_size_bytes",
+    FilterReason.EXCLUDED: "it matches excluded_patterns",
+    FilterReason.NOT_INCLUDED: "it matches none of include_patterns",
+    FilterReason.TOO_YOUNG: "it is younger than min_age_minutes",
+    FilterReason.TOO_OLD: "it is older than max_age_days",
+    FilterReason.OUTSIDE: "it is a link out of the root, or into a folder that leads to itself",
+}

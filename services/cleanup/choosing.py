@@ -43,21 +43,22 @@ def shortage(policy: CleanupPolicy, free_bytes: int, total_bytes: int | None) ->
     return math.ceil(target) - free_bytes if free_bytes < least else 0
 
 
-def cap_of(policy: CleanupPolicy, files_listed: int) -> int:
-    """How many files may go at most."""
+def cap_of(policy: CleanupPolicy, files_listed: int, gone_before: int = 0) -> int:
+    """How many files may go at most. `gone_before` went by earlier attempts at the same run, and are not listed any more."""
     if policy.force_cap:
         return files_listed
     # A share as people write it is not quite what a computer makes of it: 0.07 of 100 files are 7.
-    share = math.ceil(round(policy.max_delete_share * files_listed, 6))
-    return min(policy.max_delete_files, share, files_listed)
+    share = math.ceil(round(policy.max_delete_share * (files_listed + gone_before), 6))
+    return max(min(policy.max_delete_files - gone_before, share - gone_before, files_listed), 0)
 
 
 class Chooser:
-    """Which groups go. They are offered oldest first, each once. `shortage_bytes` is what is to be freed for the sake of space."""
+    """Which groups go. They are offered oldest first, each once. `shortage_bytes` is what is to be freed for the sake of space;
+    `gone_before` is as in `cap_of`."""
 
-    def __init__(self, policy: CleanupPolicy, files_listed: int, shortage_bytes: int = 0) -> None:
+    def __init__(self, policy: CleanupPolicy, files_listed: int, shortage_bytes: int = 0, gone_before: int = 0) -> None:
         self._policy = policy
-        self._room = cap_of(policy, files_listed)
+        self._room = cap_of(policy, files_listed, gone_before)
         self._shortage = shortage_bytes
         self.looked_up = 0
         self.on_record = 0

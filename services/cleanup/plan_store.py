@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -49,6 +50,11 @@ class PlanStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._held: Counter[str] = Counter()
+
+    @property
+    def folder(self) -> Path:
+        """Where files can be made that lie beside the plans."""
+        return self._database.path.parent
 
     async def begin(self, new: NewPlan) -> int:
         """Begins to write a plan; returns its key."""

@@ -160,6 +160,11 @@ def judge(files: FolderFiles, terms: Terms) -> Judgement:
     return _Judge(files, terms).judgement()
 
 
+def young(files: FolderFiles, place: int, terms: Terms) -> tuple[KeptReason, str] | None:
+    """What keeps a file whatever belongs to it: its time, or a pattern. None for one that is old enough."""
+    return _Judge(files, terms).young(place)
+
+
 class _Judge:
     """One folder. Of many files few are old enough: the others are gone through once, as columns."""
 
@@ -216,6 +221,11 @@ class _Judge:
                     result.stays.append(stay)
         result.kept = tally.kept()
         return result
+
+    def young(self, place: int) -> tuple[KeptReason, str] | None:
+        self._matched = self._by_pattern()
+        reason = self._own_reason(place, self._files.ages[place])
+        return self._matched.get(place, (reason, "")) if reason is not None else None
 
     def _by_pattern(self) -> dict[int, tuple[KeptReason, str]]:
         files, excluded, preserved = self._files, self._terms.excluded, self._terms.preserved

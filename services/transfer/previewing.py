@@ -18,22 +18,6 @@ from services.transfer.scanning import FolderScan, missing_copies
 _FILES_AT_ONCE = 500
 _UNLESS_CHANGED = "taken only if its content differs"
 
-_WHY = {
-    FilterReason.HIDDEN: "its name, or that of its folder, is one that programs hide",
-    FilterReason.TEMPORARY: "its name is that of an unfinished file",
-    FilterReason.FOREIGN: "it belongs to a file manager",
-    FilterReason.LINK: "it is a link that is not followed",
-    FilterReason.SPECIAL: "it is no file, but a FIFO, a socket or a device",
-    FilterReason.EXTENSION: "its extension is not among allowed_extensions",
-    FilterReason.TOO_SMALL: "it is smaller than min_size_bytes",
-    FilterReason.TOO_LARGE: "it is larger than max_size_bytes",
-    FilterReason.EXCLUDED: "it matches excluded_patterns",
-    FilterReason.NOT_INCLUDED: "it matches none of include_patterns",
-    FilterReason.TOO_YOUNG: "it is younger than min_age_minutes",
-    FilterReason.TOO_OLD: "it is older than max_age_days",
-    FilterReason.OUTSIDE: "it is a link out of the root, or into a folder that leads to itself",
-}
-
 OnFiles = Callable[[Sequence[PreviewedFile]], Awaitable[None]]
 
 
@@ -102,7 +86,7 @@ class FolderPreview:
     async def _filtered(self, record: FileFiltered) -> None:
         young = record.reason is FilterReason.TOO_YOUNG
         decision = PreviewDecision.UNSETTLED if young else PreviewDecision.FILTERED
-        await self._add(PreviewedFile(record.path, record.size_bytes, decision, _WHY[record.reason]))
+        await self._add(PreviewedFile(record.path, record.size_bytes, decision, record.reason.because))
 
     async def _add(self, file: PreviewedFile) -> None:
         self._counts[file.decision] += 1
