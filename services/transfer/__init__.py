@@ -6,5 +6,5 @@ deletes at a source, never replaces or deletes a library file, and never knows a
 A folder is synced like this (`folder_sync`): scan -> diff against the manifest (`diff`) -> spool of wanted files (`spool`) -> pull
 over several connections into staging files (`pull`, `staging`) -> group fsync, intent, rename without replacing (`landing`) ->
 manifest row, index row, event and processing task in one transaction (the `*_store` modules, the only ones with SQL). Behind that,
-off the transfer's path, run the media stages (`processing`) and the outbox (`outbox`).
+off the transfer's path, run the media stages (`processing`) and the outbox (`mediasync.runtime.outbox`).
 """
