@@ -234,7 +234,8 @@ class FileHashed:
 
 @dataclass(frozen=True, slots=True)
 class DoomedFile:
-    """A file to delete at the source, if it is still exactly this one (invariant I3).
+    """A file to delete at the source, if it is still exactly this one (invariant I3), as a scan with ages saw it: without, the engine rsync
+    knows too little of it.
 
     With `joined` it goes together with the one before it, or neither goes: those that follow each other so in one batch are a group, such
     as a picture and its `.txt`. The first of a batch begins a group whatever it says. A group has at most `MOST_JOINED` files, all in one
