@@ -13,7 +13,7 @@ from typing import Any
 from mediasync.local.control import SOCKET_NAME, ControlClient
 from mediasync.runtime.home import Home
 
-_NAMES = ("progress", "ingest", "catalog", "transfer", "coordinator")
+_NAMES = ("progress", "ingest", "catalog", "transfer", "cleanup", "coordinator")
 _ANSWER_SECONDS = 2.0
 
 

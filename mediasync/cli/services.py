@@ -14,6 +14,7 @@ _MODULES = {
     "progress": "services.progress",
     "ingest": "services.ingest",
     "transfer": "services.transfer",
+    "cleanup": "services.cleanup",
     "coordinator": "services.coordinator",
     "catalog": "services.ingest.subscribers.catalog",
 }

@@ -25,8 +25,11 @@ from mediasync.errors import ExitCode, MediasyncError, Reason
 from mediasync.local.control import error_from_json
 from mediasync.local.journal import Journal
 
-SERVICES = ("progress", "ingest", "transfer", "coordinator")
+SERVICES = ("progress", "ingest", "transfer", "cleanup", "coordinator")
 """In the order in which they can do without one another: drained from the last to the first."""
+
+ON_DEMAND = frozenset({"cleanup"})
+"""What a single command's supervisor starts only when it is asked to: most commands never need it."""
 
 # A start that fails with one of these says something that a person must change; see `mediasync.errors`.
 _HOPELESS = frozenset({ExitCode.USAGE, ExitCode.SOURCE, ExitCode.LIBRARY, ExitCode.SERVICES})
@@ -34,15 +37,17 @@ _HOPELESS = frozenset({ExitCode.USAGE, ExitCode.SOURCE, ExitCode.LIBRARY, ExitCo
 
 @dataclass(frozen=True)
 class ChildCommand:
-    """How a child is started. `environment` is added to the supervisor's own."""
+    """How a child is started. `environment` is added to the supervisor's own. One that is `on_demand` is started when it is asked for."""
 
     name: str
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    on_demand: bool = False
 
 
-def service_commands(listen: str = "") -> tuple[ChildCommand, ...]:
-    """The services as child processes; the coordinator listens at `listen` too when given.
+def service_commands(listen: str = "", *, ephemeral: bool = False) -> tuple[ChildCommand, ...]:
+    """The services as child processes; the coordinator listens at `listen` too when given. For a supervisor that is `ephemeral` those of
+    ON_DEMAND are.
 
     `-P` keeps the current folder off the module path, so that a folder called `services` there cannot shadow ours.
     """
@@ -51,6 +56,7 @@ def service_commands(listen: str = "") -> tuple[ChildCommand, ...]:
             name,
             (sys.executable, "-P", "-m", f"services.{name}"),
             {"MEDIASYNC_LISTEN": listen} if listen and name == "coordinator" else {},
+            on_demand=ephemeral and name in ON_DEMAND,
         )
         for name in SERVICES
     )

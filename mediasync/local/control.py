@@ -2,6 +2,7 @@
 
 - `{"op": "status"}` -> `{"supervisor": {…}, "children": [{…}], "holds": {"client": 1, "jobs": 0}}`.
 - `{"op": "ready"}` -> `{"ready": true}` once every child is, or `{"error": {…}}`.
+- `{"op": "need", "service": "cleanup"}` -> `{"ready": true}` once that child is, started for it where it was not; or `{"error": {…}}`.
 - `{"hold": "client"}` -> `{"held": true}`. Keeps a supervisor that lives for the length of a command alive until `release`, or until the
   connection ends. `{"held": false}` when it is ending already; the connection closes when it has ended.
 - `{"op": "release"}` -> `{"ending": true}` once the supervisor begins to end because nobody holds it, or `{"ending": false}` if it stays.
@@ -54,6 +55,9 @@ class Controlled(Protocol):
 
     async def ready(self) -> None:
         """Returns once every child is ready; raises MediasyncError when that will not be."""
+
+    async def need(self, service: str) -> None:
+        """Returns once that child is ready, which it starts where it does not run; raises MediasyncError when that will not be."""
 
     @property
     def stopping(self) -> bool:
@@ -134,9 +138,9 @@ class ControlServer:
         match request.get("op"):
             case "status":
                 return {**self._controlled.status(), "holds": {name: self.holds[name] for name in HOLDS}}
-            case "ready":
+            case "ready" | "need" as op:
                 try:
-                    await self._controlled.ready()
+                    await (self._controlled.ready() if op == "ready" else self._controlled.need(str(request.get("service"))))
                 except MediasyncError as error:
                     return {"error": error_to_json(error)}
                 return {"ready": True}

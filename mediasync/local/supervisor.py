@@ -3,7 +3,7 @@
     python -P -m mediasync.local.supervisor [--listen HOST:PORT] [--json]
     python -P -m mediasync.local.supervisor --ephemeral
 
-All children start at once; each is started again when it dies. SIGTERM and SIGINT drain them, the one that asks the others first; a second
+All children start at once, but for those that are started when they are asked for; each is started again when it dies. SIGTERM and SIGINT drain them, the one that asks the others first; a second
 signal kills. The *ephemeral* form ends by itself when nobody holds its control socket any more, and speaks to who started it
 on stdout: one JSON line if it could not start. It ends with code 75 when another supervisor has the data folder.
 """
@@ -79,9 +79,9 @@ class Supervisor:
         self._failure: MediasyncError | None = None
         base = {**environ, "MEDIASYNC_HOME": str(settings.home.path)}
         base.pop("MEDIASYNC_LISTEN", None)
-        self.children = [
-            Child(command, base, str(settings.home.path), journal, settings.policy, self._wake) for command in settings.commands
-        ]
+        self._base = base
+        self.children = [self._child(command) for command in settings.commands if not command.on_demand]
+        self._running: list[asyncio.Task[None]] = []
         self._control = ControlServer(str(settings.home.run / SOCKET_NAME), self)
 
     async def run(self) -> None:
@@ -96,12 +96,13 @@ class Supervisor:
             self._handle_signals()
             if self._settings.ephemeral:
                 self._lives_until = time.monotonic() + self._settings.ephemeral_policy.unattached_seconds
-            running = [asyncio.create_task(child.run(), name=child.command.name) for child in self.children]
+            for child in self.children:
+                self._run(child)
             watch = asyncio.create_task(self._watch(), name="watch")
             await self._stopping.wait()
             watch.cancel()
             await self._drain()
-            await asyncio.gather(*running)
+            await asyncio.gather(*self._running)
             await asyncio.gather(watch, return_exceptions=True)
             self._journal.info("supervisor ended")
         finally:
@@ -137,6 +138,30 @@ class Supervisor:
         if self.stopping:
             raise MediasyncError(Reason.SERVICES_UNREACHABLE, "the services were stopped while they were starting")
 
+    async def need(self, service: str) -> None:
+        """Returns once that child is ready, which it starts where it does not run. What cannot be started on demand is an error of who asks,
+        not of the others."""
+        command = next((command for command in self._settings.commands if command.name == service), None)
+        if command is None:
+            names = ", ".join(command.name for command in self._settings.commands)
+            raise MediasyncError(Reason.INVALID_ARGUMENT, f"there is no service {service!r}; expected one of {names}")
+        if self.stopping:
+            raise MediasyncError(Reason.SERVICES_UNREACHABLE, f"{service} is not started: the services are ending")
+        child = next((child for child in self.children if child.command is command and not child.failure), None)
+        if child is None:
+            child = self._child(command)
+            order = [command.name for command in self._settings.commands]
+            self.children = sorted(
+                [*(other for other in self.children if other.command is not command), child], key=lambda one: order.index(one.command.name)
+            )
+            self._run(child)
+        async with self._changed:
+            await self._changed.wait_for(lambda: child.state is ChildState.READY or child.failure or self.stopping)
+        if child.failure:
+            raise child.failure
+        if self.stopping:
+            raise MediasyncError(Reason.SERVICES_UNREACHABLE, f"{service} was stopped while it was starting")
+
     @property
     def stopping(self) -> bool:
         """Whether it is ending."""
@@ -170,9 +195,16 @@ class Supervisor:
 
     # Inside.
 
+    def _child(self, command: ChildCommand) -> Child:
+        return Child(command, self._base, str(self._settings.home.path), self._journal, self._settings.policy, self._wake)
+
+    def _run(self, child: Child) -> None:
+        self._running.append(asyncio.create_task(child.run(), name=child.command.name))
+
     @property
     def _all_ready(self) -> bool:
-        return all(child.state is ChildState.READY for child in self.children)
+        # Who needs one that is started on demand waits for that one.
+        return all(child.state is ChildState.READY for child in self.children if not child.command.on_demand)
 
     def _wake(self) -> None:
         async def notify() -> None:
@@ -186,7 +218,7 @@ class Supervisor:
     async def _watch(self) -> None:
         """Sees to it that it ends when a child cannot start, or when nobody holds it any more."""
         while True:
-            failed = next((child.failure for child in self.children if child.failure), None)
+            failed = next((child.failure for child in self.children if child.failure and not child.command.on_demand), None)
             if failed:
                 self._failure = failed
                 self.stop()
@@ -291,7 +323,7 @@ def main(argv: Sequence[str] | None = None, settings: Settings | None = None) ->
     try:
         if settings is None:
             listen = "" if ephemeral else (arguments[arguments.index("--listen") + 1] if "--listen" in arguments else DEFAULT_LISTEN)
-            settings = Settings(Home.from_environment(os.environ), service_commands(listen), ephemeral, listen)
+            settings = Settings(Home.from_environment(os.environ), service_commands(listen, ephemeral=ephemeral), ephemeral, listen)
         home = settings.home
         home.prepare()
         journal = Journal(home.logs)

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from mediasync.local.children import SERVICES, ChildCommand, Policy
+from mediasync.local.children import ON_DEMAND, SERVICES, ChildCommand, Policy
 from mediasync.local.supervisor import EphemeralPolicy, Settings, main
 from mediasync.runtime.home import Home
 
@@ -17,7 +17,10 @@ if __name__ == "__main__":
     listen = arguments[arguments.index("--listen") + 1] if "--listen" in arguments else ""
     commands = tuple(
         ChildCommand(
-            name, (sys.executable, "-S", "-P", CHILD, name), {"MEDIASYNC_LISTEN": listen} if listen and name == "coordinator" else {}
+            name,
+            (sys.executable, "-S", "-P", CHILD, name),
+            {"MEDIASYNC_LISTEN": listen} if listen and name == "coordinator" else {},
+            on_demand="--ephemeral" in arguments and name in ON_DEMAND,
         )
         for name in SERVICES
     )

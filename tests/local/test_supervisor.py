@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from mediasync.errors import MediasyncError, Reason
 from mediasync.local.control import SOCKET_NAME, ControlClient
 from mediasync.local.supervisor import EXIT_LOST_RACE
 from mediasync.runtime.home import Home
 
 PROGRAM = str(Path(__file__).with_name("supervisor_program.py"))
-NAMES = ["progress", "ingest", "transfer", "coordinator"]
+NAMES = ["progress", "ingest", "transfer", "cleanup", "coordinator"]
+AT_ONCE = [name for name in NAMES if name != "cleanup"]
 
 
 @pytest.fixture
@@ -215,7 +217,7 @@ async def test_a_child_that_does_not_end_is_killed_after_the_grace(home: Home) -
         assert await running.stop() == 0
         stderr = (await running.process.stderr.read()).decode()
         assert "transfer has not ended 1 s after it was asked to; killing it" in stderr
-        assert [note.split()[0] for note in running.notes() if note.endswith(" ended")] == ["coordinator", "ingest", "progress"]
+        assert [note.split()[0] for note in running.notes() if note.endswith(" ended")] == [name for name in reversed(NAMES) if name != "transfer"]
 
 
 async def test_a_second_signal_kills_what_still_runs(home: Home) -> None:
@@ -319,7 +321,7 @@ async def test_an_ephemeral_one_ends_when_its_last_holder_lets_go(home: Home) ->
             assert await second.ask({"op": "release"}) == {"ending": True}
             await second.wait_closed()
             assert await running.process.wait() == 0
-        assert sum(note.endswith(" ended") for note in running.notes()) == len(NAMES)
+        assert sum(note.endswith(" ended") for note in running.notes()) == len(AT_ONCE)
 
 
 async def test_an_ephemeral_one_ends_when_its_holder_is_killed(home: Home) -> None:
@@ -341,6 +343,57 @@ async def test_who_comes_while_it_ends_is_told_to_wait(home: Home) -> None:
         assert await late.ask({"hold": "client"}) == {"held": False}
         async with asyncio.timeout(20):
             await late.wait_closed()
+
+
+async def test_what_is_started_on_demand_is_started_when_it_is_needed_and_once(home: Home) -> None:
+    async with supervisor(home, "--ephemeral") as running:
+        control = await running.ready()
+        await control.ask({"hold": "client"})
+        assert [row["name"] for row in (await control.ask({"op": "status"}))["children"]] == AT_ONCE
+        other = await running.control()
+        answers = await asyncio.gather(*(client.ask({"op": "need", "service": "cleanup"}) for client in (control, other)))
+        assert answers == [{"ready": True}] * 2
+        status = await control.ask({"op": "status"})
+        assert [row["name"] for row in status["children"]] == NAMES
+        assert child(status, "cleanup")["state"] == "ready"
+        assert running.notes().count("cleanup started") == 1
+        with pytest.raises(MediasyncError, match=r"'laundry'; expected one of progress, .*cleanup"):
+            await control.ask({"op": "need", "service": "laundry"})
+        assert await control.ask({"op": "release"}) == {"ending": True}
+        async with asyncio.timeout(20):
+            await running.process.wait()
+        assert "cleanup ended" in running.notes()
+
+
+async def test_what_cannot_be_started_on_demand_is_an_error_of_who_asked_alone(home: Home) -> None:
+    async with supervisor(home, "--ephemeral") as running:
+        control = await running.ready()
+        await control.ask({"hold": "client"})
+        (home.path / "cleanup.refuse").write_text("no room")
+        with pytest.raises(MediasyncError, match="cleanup cannot start: error: no room") as caught:
+            await control.ask({"op": "need", "service": "cleanup"})
+        assert caught.value.reason is Reason.SERVICE_FAILED_TO_START
+        await control.ask({"op": "ready"})
+        (home.path / "cleanup.refuse").unlink()
+        assert await control.ask({"op": "need", "service": "cleanup"}) == {"ready": True}
+        assert [row["name"] for row in (await control.ask({"op": "status"}))["children"]] == NAMES
+
+
+async def test_what_was_started_on_demand_is_started_again_when_it_dies(home: Home) -> None:
+    async with supervisor(home, "--ephemeral") as running:
+        control = await running.ready()
+        await control.ask({"hold": "client"})
+        await control.ask({"op": "need", "service": "cleanup"})
+        os.kill(child(await control.ask({"op": "status"}), "cleanup")["pid"], signal.SIGKILL)
+        await running.status_until(lambda status: child(status, "cleanup")["restarts"] == 1)
+        assert await control.ask({"op": "need", "service": "cleanup"}) == {"ready": True}
+
+
+async def test_without_commands_everything_runs_and_is_only_waited_for(home: Home) -> None:
+    async with supervisor(home) as running:
+        control = await running.control()
+        assert await control.ask({"op": "need", "service": "cleanup"}) == {"ready": True}
+        assert running.notes().count("cleanup started") == 1
 
 
 async def test_an_ephemeral_one_that_nobody_attaches_to_ends(home: Home) -> None:
@@ -399,7 +452,7 @@ def test_a_folder_called_services_in_the_callers_folder_does_not_shadow_ours(tmp
         "import subprocess, sys\n"
         "from mediasync.local.children import service_commands\n"
         "import mediasync.local.launch as launch\n"
-        "for argv in [c.argv[:2] for c in service_commands()] + [launch.EPHEMERAL[:2]]:\n"
+        "for argv in {c.argv[:2] for c in service_commands()} | {launch.EPHEMERAL[:2]}:\n"
         "    subprocess.run([*argv, '-c', 'import services, mediasync.local.supervisor'], check=True)\n"
     )
     subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True, timeout=60)
