@@ -23,7 +23,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from mediasync.model import AgeBasis, CleanupPolicy, Kept, KeptReason
@@ -183,19 +183,14 @@ class _Judge:
             result.kept[KeptReason.TOO_YOUNG] = Kept(len(files.ages), sum(files.sizes))
             return result
         tally = _Tally(files.sizes)
-        old: list[int] = []
-        seeds: list[int] = []
-        for place, age in enumerate(files.ages):
-            reason = self._own_reason(place, age)
-            if reason is None:
-                old.append(place)
-                seeds.append(place)
-                continue
+        noted = self._noted()
+        latest = max(terms.due_ns, terms.extra_ns)
+        # A million files pass here: those that are too young are what is left when all others are counted.
+        seeds = [place for place, age in enumerate(files.ages) if age <= latest and place not in noted]
+        tally.add_but(KeptReason.TOO_YOUNG, noted.keys() | {place for place in seeds if files.ages[place] <= terms.due_ns})
+        for place, reason in noted.items():
             tally.add(reason, place)
-            if reason is KeptReason.TOO_YOUNG:
-                if age <= terms.extra_ns:
-                    seeds.append(place)
-            elif place in self._matched and age <= terms.due_ns:
+            if place in self._matched and files.ages[place] <= terms.due_ns:
                 result.stays.append(Stay(place, *self._matched[place]))
         if seeds:
             self._companions = Companions(files.names)
@@ -241,6 +236,18 @@ class _Judge:
                 if pattern is not None:
                     matched[place] = (KeptReason.PRESERVED, f"it matches {pattern}")
         return matched
+
+    def _noted(self) -> dict[int, KeptReason]:
+        """What keeps files, where it is not that they are too young, nor anything of their group."""
+        files, recent_ns, future_ns = self._files, self._terms.recent_ns, self._future_ns
+        noted = {place: reason for place, (reason, _) in self._matched.items()}
+        for column, limit_ns in ((files.modified, min(recent_ns, future_ns)), (files.ages, future_ns)):
+            if column and max(column) > limit_ns:
+                for place in [place for place, moment in enumerate(column) if moment > limit_ns]:
+                    reason = self._own_reason(place, files.ages[place])
+                    if reason is not None and reason is not KeptReason.TOO_YOUNG:
+                        noted[place] = reason
+        return noted
 
     def _all_young(self) -> bool:
         files, terms = self._files, self._terms
@@ -354,6 +361,11 @@ class _Tally:
     def add(self, reason: KeptReason, place: int) -> None:
         self._files[reason] += 1
         self._bytes[reason] += self._sizes[place]
+
+    def add_but(self, reason: KeptReason, places: Collection[int]) -> None:
+        """All files but these."""
+        self._files[reason] += len(self._sizes) - len(places)
+        self._bytes[reason] += sum(self._sizes) - sum(self._sizes[place] for place in places)
 
     def take_back(self, reason: KeptReason, place: int) -> None:
         self._files[reason] -= 1
