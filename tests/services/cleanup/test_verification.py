@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -263,6 +264,29 @@ async def test_i4_a_library_that_goes_away_while_it_is_read_counts_for_nothing(
         with pytest.raises(MediasyncError) as caught:
             await check.check(rows)
     assert caught.value.reason is Reason.LIBRARY_MARKER_MISSING
+
+
+async def test_i4_a_share_that_is_unmounted_while_it_is_read_counts_for_nothing(
+    tmp_path: Path, tiny_disk: Path, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = put(made(tiny_disk / "share"), "a.png")
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    subprocess.run(["mount", "--bind", tiny_disk / "share", mounted], check=True)
+    check = CopyCheck(str(mounted), UUID, executor)
+    read = os.readv
+
+    def unmounting(descriptor: int, buffers: list[memoryview]) -> int:
+        if os.path.ismount(mounted):
+            subprocess.run(["umount", "-l", mounted], check=True)
+        return read(descriptor, buffers)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mediasync.storage.library_reading.os.readv", unmounting)
+        for _ in range(2):
+            with pytest.raises(MediasyncError) as caught:
+                await check.check(rows)
+            assert caught.value.reason is Reason.LIBRARY_MARKER_MISSING
 
 
 async def test_copies_with_odd_names_are_read(library: Path, check: CopyCheck) -> None:
