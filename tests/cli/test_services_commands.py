@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.fixtures.installation import Installation
 
-NAMES = ["progress", "ingest", "transfer", "coordinator"]
+NAMES = ["progress", "ingest", "transfer", "cleanup", "coordinator"]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "python_api.py"
 
 
