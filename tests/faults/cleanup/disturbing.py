@@ -1,4 +1,4 @@
-"""What others do to a source and a library while they are cleaned up: at random, but the same for the same seed."""
+"""What others do to a source and a library while they are cleaned up, at random: `log` says what it was."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ _NOW_NS = 1_790_000_000_000_000_000
 
 
 class Disturber:
-    """Does things, and tells the ledger. `sacred` are the hashes of what nobody may touch in the library at the moment: it was read, and its
-    files are about to go."""
+    """Does things, and tells the ledger. `sacred` are the hashes of what nobody may touch in the library at the moment: it was read, and
+    the files are about to go. `focus` are paths of files at the source that are being dealt with: they are the most interesting ones.
+    """
 
     def __init__(self, rng: random.Random, ledger: Ledger, source: bytes, library: bytes, outside: bytes) -> None:
         self._rng = rng
@@ -36,6 +37,7 @@ class Disturber:
         self._outside = outside
         self._count = 0
         self.sacred: Counter[bytes] = Counter()
+        self.focus: list[bytes] = []
         self.log: list[str] = []
 
     def disturb(self) -> None:
@@ -45,8 +47,12 @@ class Disturber:
 
     def work(self) -> None:
         """A generator at work: some new files, and now and then an older one again."""
-        for _ in range(self._rng.randint(1, 4)):
+        for _ in range(self._rng.randint(1, 5)):
             self._do(self.write)
+
+    def damage(self) -> None:
+        """Something in the library."""
+        self._do(self._rng.choice(self._there))
 
     def _do(self, act: Callable[[], str]) -> None:
         self._ledger.check()
@@ -211,7 +217,9 @@ class Disturber:
         copies = [path for path in self._files(self._library) if not self._is_sacred(path)]
         if not copies:
             return "nothing there"
-        path = self._rng.choice(copies)
+        # Mostly a copy of what is still at the source: of the others no clean-up wants to know anything.
+        wanted = [path for path in copies if os.path.lexists(os.path.join(self._source, os.path.relpath(path, self._library)))]
+        path = self._rng.choice(wanted if wanted and self._rng.random() < 0.8 else copies)
         content = self._ledger.damages(path)
         act(path)
         self._ledger.damaged(content)
@@ -267,7 +275,10 @@ class Disturber:
                 return os.path.join(folder, self._rng.choice(_NAMES))
 
     def _any_file(self) -> bytes:
-        return self._rng.choice(self._files(self._source))
+        """One that is there, if it can be had one of those that are being dealt with."""
+        files = self._files(self._source)
+        focus = [path for path in files if os.path.relpath(path, self._source) in self.focus]
+        return self._rng.choice(focus if focus and self._rng.random() < 0.8 else files)
 
     @staticmethod
     def _files(root: bytes) -> list[bytes]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,16 +27,16 @@ def _step(where, flag, looks):
     with open(flag, "rb") as file:
         armed = mmap.mmap(file.fileno(), 1, prot=mmap.PROT_READ)
     one = _thread.allocate_lock()
-    def wrapped(name, function):
+    def wrapped(function):
         def look(*arguments, **keywords):
             if armed[0]:
                 with one:
-                    line.sendall(name.encode() + b"\\n")
+                    line.sendall(b"?")
                     line.recv(1)
             return function(*arguments, **keywords)
         return look
     for name in looks:
-        setattr(os, name, wrapped(name, getattr(os, name)))
+        setattr(os, name, wrapped(getattr(os, name)))
 _step({where!r}, {flag!r}, {looks!r})
 """
 
@@ -56,7 +55,7 @@ class SteppedAgents:
 
     async def start(self) -> None:
         """Before the first connection."""
-        self._server = await asyncio.start_unix_server(self._answer, self._socket)
+        self._server = await asyncio.get_running_loop().create_unix_server(lambda: _Asked(self), self._socket)
 
     def arm(self, armed: bool) -> None:
         """Whether looks are asked for."""
@@ -78,13 +77,12 @@ class SteppedAgents:
         if self._server is not None:
             self._server.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
-            while await reader.readline():
-                if not self._on_look():
-                    self.kill()
-                    return
-                writer.write(b"\n")
+    def may_go_on(self) -> bool:
+        """Called while an agent waits. It is killed if not."""
+        if self._on_look():
+            return True
+        self.kill()
+        return False
 
     def kill(self) -> None:
         """SIGKILL for every agent there is."""
@@ -94,7 +92,22 @@ class SteppedAgents:
         self._open.clear()
 
 
-def remove_quietly(path: bytes) -> None:
-    """Removes what may be gone."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+class _Asked(asyncio.Protocol):
+    """An agent that asks before each look."""
+
+    def __init__(self, agents: SteppedAgents) -> None:
+        self._agents = agents
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        # It waits for the answer to each question, so there is never more than one.
+        assert data == b"?"
+        assert self._transport is not None
+        if self._agents.may_go_on():
+            self._transport.write(b"!")
+        else:
+            self._transport.close()
