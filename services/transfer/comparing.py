@@ -20,13 +20,13 @@ from dataclasses import dataclass, replace
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.sources.base import FileEntry, FileHashed, ReadStatus, WantedFile
+from mediasync.sources.retries import Attempts
 from mediasync.storage.library_marker import library_error
 from services.transfer import messages
 from services.transfer.entities import LandedFile, LandingKind
 from services.transfer.groups import first_error
 from services.transfer.hashing import sha256_of
 from services.transfer.parts import Parts
-from services.transfer.retries import Attempts
 from services.transfer.spool import WantedSpool
 
 _BATCH_FILES = 256

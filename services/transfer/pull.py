@@ -15,12 +15,12 @@ from contextlib import aclosing
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.sources.base import FileRead, WantedFile
+from mediasync.sources.retries import Attempts
 from services.transfer.entities import StagedFile
 from services.transfer.flow import WantedFlow
 from services.transfer.groups import first_error
 from services.transfer.receiving.lanes import LaneOpener, Lanes
 from services.transfer.receiving.reception import OnBytes
-from services.transfer.retries import Attempts
 from services.transfer.staging import Staging
 
 # A lane that waits for more hears nothing meanwhile of what it asked for.

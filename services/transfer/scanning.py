@@ -35,11 +35,11 @@ from mediasync.sources.base import (
     ScanRequest,
 )
 from mediasync.sources.packed import PackedFiles
+from mediasync.sources.retries import Attempts
 from mediasync.sources.selection import Selection
 from services.transfer.diff import DirectoryDiff, RowState, diff_directory, directory_of, name_of
 from services.transfer.entities import ManifestRow, ScanState
 from services.transfer.parts import Parts
-from services.transfer.retries import Attempts
 from services.transfer.spool import WantedSpool
 
 FULL_SCAN_EVERY_SECONDS = 86_400

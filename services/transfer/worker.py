@@ -20,6 +20,7 @@ from mediasync.runtime import context
 from mediasync.runtime.notices import Notice
 from mediasync.sources.base import Source, Surroundings
 from mediasync.sources.factory import discard_partials
+from mediasync.sources.retries import Attempts
 from mediasync.sources.selection import selection_for
 from mediasync.sources.units import units_of
 from mediasync.storage.database import Database
@@ -41,7 +42,6 @@ from services.transfer.queue_store import QueueStore
 from services.transfer.receiving.lanes import Lanes
 from services.transfer.receiving.receivers import Receivers
 from services.transfer.recovery import recover
-from services.transfer.retries import Attempts
 from services.transfer.scanning import ScanResult
 from services.transfer.staging import Staging, remove_beginnings
 from services.transfer.tally import UnitTally
