@@ -156,6 +156,8 @@ def print_plan(plan: CleanupPlan, policy: CleanupPolicy) -> None:
     print_notes(summary)
     going = [folder for folder in plan.folders if folder.files]
     if going:
+        if not sys.stdout.isatty():
+            output.line()
         output.table(
             ["folder", "would go", "size", "stay"],
             [
@@ -177,8 +179,10 @@ async def print_files(preview: CleanupPreview, policy: CleanupPolicy) -> None:
 def planned_line(file: PlannedFile, policy: CleanupPolicy) -> str:
     """A file of a plan in a line."""
     mark = output.style("-", "red", bold=True) if file.kept is None else output.style("=", dim=True)
-    reason = why(file.kept, policy) if file.kept else "goes with the one above" if file.joined else ""
-    told = "; ".join(text for text in (reason, file.message) if text)
+    if file.kept is not None:
+        told = f"{file.kept.value}: {file.message or why_one(file.kept, policy)}"
+    else:
+        told = "; ".join(text for text in ("goes with the one above" if file.joined else "", file.message) if text)
     more = f"  {output.style(f'({told})', dim=True)}" if told else ""
     return f"{mark} {output.size(file.size_bytes):>8}  {output.moment(file.age_time):19}  {display(file.path)}{more}"
 

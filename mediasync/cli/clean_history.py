@@ -146,9 +146,9 @@ def why(
 
 def reason_text(entry: Deletion) -> str:
     """Why it went, or stayed."""
-    from mediasync.cli.clean_display import why as words
+    from mediasync.cli.clean_display import why_one
 
-    parts = [words(entry.kept) if entry.kept else entry.cause, entry.message]
+    parts = [why_one(entry.kept) if entry.kept else entry.cause, entry.message]
     return "; ".join(part for part in parts if part)
 
 
@@ -169,7 +169,7 @@ def print_explanation(path: bytes, explanation: FileExplanation, policy: Cleanup
     elif last is not None:
         rows += [("size", output.size(last.size_bytes)), ("modified", output.moment(last.modify_time)), ("sha256", last.sha256.hex())]
     copy = explanation.library_path and os.path.join(os.fsencode(explanation.library_root), explanation.library_path)
-    rows.append(("copy", display(copy) if copy else ("none on record" if explanation.library_root else "")))
+    rows.append(("copy", display(copy)))
     if last is not None and last.trash_path:
         rows.append(("in the trash", display(last.trash_path)))
     output.pairs(rows)
@@ -194,6 +194,8 @@ def verdict(explanation: FileExplanation, policy: CleanupPolicy, label: str) -> 
         if explanation.planned is None:
             return f"is still at {label}"
         if explanation.planned.kept is None:
+            if last is not None and last.outcome is DeletionOutcome.KEPT and last.kept is not None and last.kept.wrong:
+                return f"is still at {label}: the last clean-up kept it, because {why_one(last.kept, policy)}; the next one tries again"
             return f"is still at {label}; the next clean-up takes it"
         return f"is still at {label}, and stays: {why_one(explanation.planned.kept, policy)}"
     if last is None:

@@ -155,10 +155,16 @@ async def _asked(question: str) -> bool:
     loop.add_reader(sys.stdin.fileno(), typed.set)
     try:
         await typed.wait()
+    except asyncio.CancelledError:
+        output.note()
+        raise MediasyncError(Reason.CANCELLED, "nothing was deleted") from None
     finally:
         loop.remove_reader(sys.stdin.fileno())
     # A terminal hands out whole lines; its end is a no.
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        output.note()
+    return answer.strip().lower() in ("y", "yes")
 
 
 @contextlib.contextmanager

@@ -156,15 +156,18 @@ def print_cleanup(job: Job, *, all_problems: bool = False) -> None:
     words = _CLEANED.get(job.state, words)
     took = f" in {output.span(job.summary.duration_seconds)}" if job.summary.duration_seconds else ""
     output.line(f"{output.style(sign, colour, bold=True)} {output.style('Clean-up ' + words, bold=True)}{took}")
-    output.pairs([("of", job.spec.source.label), ("library", job.spec.dest_path)])
-    if summary is not None:
-        _print_cleaned(summary, job, all_problems)
+    _print_cleaned(summary, job, all_problems)
 
 
-def _print_cleaned(summary: CleanupSummary, job: Job, all_problems: bool) -> None:
+def _print_cleaned(summary: CleanupSummary | None, job: Job, all_problems: bool) -> None:
+    rows: list[tuple[str, object]] = [("of", job.spec.source.label), ("library", job.spec.dest_path)]
+    if summary is None:
+        output.pairs(rows)
+        return
     if job.kind is not JobKind.CLEANUP:
         output.line(output.style("Clean-up at the source" + (", a dry run" if summary.dry_run else ""), bold=True))
-    output.pairs(clean_display.summary_pairs(summary, job.spec.cleanup))
+        rows = []
+    output.pairs([*rows, *clean_display.summary_pairs(summary, job.spec.cleanup)])
     clean_display.print_notes(summary)
     print_problems(summary.problems, summary.problems_total, job, MAX_PROBLEMS if all_problems else _SHOWN_PROBLEMS)
 

@@ -14,12 +14,13 @@ from mediasync.model import MAX_NOTES, CleanupSummary, DeletionOutcome, Kept, Ke
 from mediasync.paths import display
 from services.cleanup.entities import Outcome, PlanRow
 
-_REPAIR = "`mediasync library verify` says what else is wrong there; `mediasync library repair` brings it again from the source."
+_REPAIR = "`mediasync library verify --deep --repair` brings it again from the source; `--accept` says that the copy is meant to be so."
+_COPY = "the library's copy"
 _PROBLEMS = {
-    KeptReason.COPY_MISSING: (Reason.FILE_VERIFY_FAILED, "the library's copy is not there", _REPAIR),
-    KeptReason.COPY_CORRUPT: (Reason.FILE_VERIFY_FAILED, "the library's copy has other bytes than on record", _REPAIR),
-    KeptReason.COPY_UNREADABLE: (Reason.FILE_VERIFY_FAILED, "the library's copy cannot be read", "Check the library's disk."),
-    KeptReason.REFUSED: (Reason.FILE_NOT_DELETED, "the source refused", ""),
+    KeptReason.COPY_MISSING: (Reason.FILE_VERIFY_FAILED, _COPY, _REPAIR),
+    KeptReason.COPY_CORRUPT: (Reason.FILE_VERIFY_FAILED, _COPY, _REPAIR),
+    KeptReason.COPY_UNREADABLE: (Reason.FILE_VERIFY_FAILED, _COPY, "Check the library's disk, and who may read the file."),
+    KeptReason.REFUSED: (Reason.FILE_NOT_DELETED, "the source refused:", ""),
 }
 
 
@@ -119,5 +120,5 @@ class Tally:
 
 def _problem(row: PlanRow, kept: KeptReason, message: str) -> Problem:
     reason, said, remedy = _PROBLEMS.get(kept, (Reason.FILE_NOT_DELETED, kept.value.replace("_", " "), ""))
-    message = f"{display(row.path)} was kept: {said}" + (f": {message}" if message else "")
+    message = f"{display(row.path)} was kept: {said} {message}".rstrip(": ")
     return Problem.of(MediasyncError(reason, message, remedy), row.path)

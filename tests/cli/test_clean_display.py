@@ -127,11 +127,15 @@ def test_a_files_line_says_what_becomes_of_it_and_why() -> None:
     going = PlannedFile(b"a.png", 1_000, 1_790_000_000)
     lines = [
         clean_display.planned_line(file, POLICY)
-        for file in (going, replace(going, path=b"a.txt", joined=True), replace(going, kept=KeptReason.PRESERVED, message="favourites/"))
+        for file in (
+            going,
+            replace(going, path=b"a.txt", joined=True),
+            replace(going, kept=KeptReason.PRESERVED, message="it matches favourites/"),
+        )
     ]
     assert lines[0].startswith("-   1.0 kB  2026-09-") and lines[0].endswith("  a.png")
     assert lines[1].endswith("  a.txt  (goes with the one above)")
-    assert lines[2].startswith("=") and lines[2].endswith("(preserved by a pattern; favourites/)")
+    assert lines[2].startswith("=") and lines[2].endswith("(preserved: it matches favourites/)")
 
 
 async def test_a_plan_for_machines_is_one_object_with_its_files() -> None:
@@ -201,6 +205,7 @@ DELETED = Deletion(
     cause="older than 24 h",
     outcome_time=1_790_100_000,
 )
+CORRUPT = replace(DELETED, outcome=DeletionOutcome.KEPT, kept=KeptReason.COPY_CORRUPT)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +220,10 @@ DELETED = Deletion(
         (FileExplanation(None), "may be at forge or not: it cannot be asked"),
         (FileExplanation(True), "is still at forge"),
         (FileExplanation(True, planned=PlannedFile(b"a.png", 1, 1.0)), "is still at forge; the next clean-up takes it"),
+        (
+            FileExplanation(True, planned=PlannedFile(b"a.png", 1, 1.0), deletions=(CORRUPT,)),
+            "the last clean-up kept it, because its copy in the library is corrupt; the next one tries again",
+        ),
         (
             FileExplanation(True, planned=PlannedFile(b"a.png", 1, 1.0, KeptReason.COUNTER)),
             "is still at forge, and stays: it has the highest number of its folder",
