@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import CleanupPolicy, CleanupSummary, SyncSpec
 from mediasync.runtime import crash
 from mediasync.sources.base import Connection
 from services.cleanup.counting import CleanupProgress, Tally
-from services.cleanup.entities import OriginLibrary
+from services.cleanup.entities import OriginLibrary, PlanRow
 from services.cleanup.folders import remove_empty
 from services.cleanup.peers import Transfer
 from services.cleanup.plan_store import PlanStore
@@ -79,11 +79,13 @@ class Attempt:
 
     async def _clean(self, connection: Connection, plan_id: str, planned: CleanupSummary) -> CleanupSummary:
         tools = self._tools
-        self._tally = tally = await self._begin_tally(planned)
+        # A plan that was made before an earlier attempt lists what that one dealt with.
+        gone = await tools.journal.gone(self._sync_id) if self._policy.plan_id else set()
+        self._tally = tally = await self._begin_tally(planned, known=bool(gone))
         sweep = self._sweep(connection, tally)
         self._say("deleting")
         async with aclosing(tools.plans.batches(plan_id, self._policy.max_files_per_batch)) as batches:
-            await sweep.run(batches)
+            await sweep.run(_left(batches, gone))
         if not self._stop.is_set():
             await self._finish(connection, sweep, tally, await tools.plans.empty_folders(plan_id))
         summary = tally.summary()
@@ -104,8 +106,17 @@ class Attempt:
             with contextlib.suppress(MediasyncError):
                 await self._tools.journal.save_summary(self._sync_id, self._tally.summary())
 
-    async def _begin_tally(self, planned: CleanupSummary) -> Tally:
+    async def _begin_tally(self, planned: CleanupSummary, *, known: bool) -> Tally:
+        """`known` says that what earlier attempts dealt with is in the plan too."""
         counts = await self._tools.journal.counts(self._sync_id)
+        if known:
+            before = counts.gone + counts.vanished
+            planned = replace(
+                planned,
+                files_scanned=planned.files_scanned - before.files,
+                files_deleted=planned.files_deleted - before.files,
+                space_freed_bytes=planned.space_freed_bytes - before.size_bytes,
+            )
         tally = Tally(planned, counts.gone, counts.vanished, self._changed)
         tally.trashed = not self._policy.verify_synced
         return tally
@@ -149,3 +160,17 @@ class Attempt:
     def _changed(self) -> None:
         self.advanced = True
         self._on_progress(self.progress(self._stage))
+
+
+async def _left(batches: AsyncIterator[Sequence[PlanRow]], gone: set[bytes]) -> AsyncGenerator[Sequence[PlanRow]]:
+    """The same without what is gone. What is left of a group is one still."""
+    async for rows in batches:
+        left: list[PlanRow] = []
+        first = True
+        for row in rows:
+            first = first or not row.joined
+            if row.path not in gone:
+                left.append(replace(row, joined=not first))
+                first = False
+        if left:
+            yield left

@@ -133,6 +133,12 @@ class Journal:
 
         return await self._database.read(work)
 
+    async def gone(self, sync_id: str) -> set[bytes]:
+        """Paths of what a run has dealt with and that is not there any more."""
+        query = """SELECT d.path FROM deletions d JOIN runs r ON r.key = d.run
+            WHERE r.sync_id = ? AND d.outcome IN ('deleted', 'trashed', 'vanished')"""
+        return await self._database.read(lambda connection: {path for (path,) in raw_connection(connection).execute(query, (sync_id,))})
+
     async def add_intents(self, sync_id: str, rows: Sequence[PlanRow], trash_paths: Sequence[bytes] = ()) -> list[int]:
         """Writes down which files are about to be deleted; returns their numbers, in order and without a gap. `trash_paths`, one for each
         file, are where they are moved to instead. ValueError for a run that was not begun."""

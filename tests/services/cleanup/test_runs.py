@@ -16,6 +16,7 @@ from mediasync.sources.factory import open_source
 from services.cleanup.attempt import Tools
 from services.cleanup.counting import CleanupProgress
 from services.cleanup.plan_store import PlanStore
+from services.cleanup.planning import make_plan
 from services.cleanup.runs import Runs
 from services.cleanup.verification import READERS, CopyCheck
 from tests.fixtures.cleanup import CleanupPlace
@@ -197,9 +198,6 @@ async def test_a_plan_is_what_goes_and_nothing_beside_it(place: CleanupPlace, ru
     place.synced("planned.png")
     dry = await running.run(place.spec(dry_run=True), "sync_dry")
     assert dry.files_deleted == 1
-    from services.cleanup.entities import OriginLibrary  # noqa: F401
-    from services.cleanup.planning import make_plan
-
     async with place.connection() as connection:
         plan_id = await make_plan(connection, place.spec(), place.origin, place.transfer, running.plans)
     place.synced("later.png")
@@ -211,6 +209,30 @@ async def test_a_plan_is_what_goes_and_nothing_beside_it(place: CleanupPlace, ru
     with pytest.raises(MediasyncError) as caught:
         await running.run(place.spec(plan_id="gone"), "sync_gone")
     assert caught.value.reason is Reason.CLEANUP_PLAN_EXPIRED
+
+
+async def test_a_plan_is_gone_on_with_where_it_was(place: CleanupPlace, running: Running) -> None:
+    for number in range(4):
+        for ending in ("png", "txt"):
+            place.synced(f"{number}.{ending}", days=9 - number)
+    async with place.connection() as connection:
+        plan_id = await make_plan(connection, place.spec(), place.origin, place.transfer, running.plans)
+
+    class Breaking(Through):
+        async def delete_unchanged(self, files):
+            async for outcome in self._connection.delete_unchanged(files):
+                if outcome.doomed.path == b"1.txt":
+                    # Half of a group is known to be gone.
+                    (place.source / "1.txt").write_bytes(b"1.txt")
+                    raise MediasyncError(Reason.CONNECTION_LOST, "the line broke")
+                yield outcome
+
+    running.wrap = lambda connection: Breaking(connection) if running.connections == 1 else connection
+    spec = place.spec(plan_id=plan_id, max_files_per_batch=2)
+    summary = await running.run(replace(spec, options=replace(spec.options, retry_delay_seconds=0.0)))
+    assert place.left() == ["1.txt"]
+    assert (summary.files_deleted, summary.files_scanned, summary.kept[KeptReason.CHANGED_MEANWHILE].files) == (7, 8, 1)
+    _counted(summary)
 
 
 async def test_what_was_never_synced_is_refused_as_a_whole(place: CleanupPlace, running: Running) -> None:
