@@ -182,7 +182,9 @@ CATALOG: Mapping[Reason, CatalogEntry] = {
     Reason.FILE_NOT_DELETED: CatalogEntry("FAILED_PRECONDITION", _FILE, "Give the login user the right to delete it at the source."),
     Reason.FOLDER_UNREADABLE: CatalogEntry("FAILED_PRECONDITION", _FILE, "Make it readable for the login user at the source."),
     Reason.CLEANUP_BUSY: CatalogEntry("UNAVAILABLE", _SERVICES, "Wait for the other clean-up of the same source, or cancel it."),
-    Reason.CLEANUP_NOTHING_SYNCED: CatalogEntry("FAILED_PRECONDITION", _USAGE, "Sync the source first: `mediasync sync`."),
+    Reason.CLEANUP_NOTHING_SYNCED: CatalogEntry(
+        "FAILED_PRECONDITION", _USAGE, "Name source and library as they were synced (a URL and a name are two sources), or sync it first."
+    ),
     Reason.CLEANUP_SOURCE_DIFFERENT: CatalogEntry(
         "FAILED_PRECONDITION", _USAGE, "See what is there with `mediasync sources test`; sync it first if it is the right one."
     ),

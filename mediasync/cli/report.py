@@ -161,7 +161,7 @@ def print_cleanup(job: Job, *, all_problems: bool = False) -> None:
 
 def _print_cleaned(summary: CleanupSummary | None, job: Job, all_problems: bool) -> None:
     rows: list[tuple[str, object]] = [("of", job.spec.source.label), ("library", job.spec.dest_path)]
-    if summary is None:
+    if summary is None or (job.state is JobState.FAILED and not summary.files_scanned):
         output.pairs(rows)
         return
     if job.kind is not JobKind.CLEANUP:

@@ -24,7 +24,7 @@ class Cleanups:
         options = dataclasses.replace(spec.options, watch=False, restore=False)
         spec = dataclasses.replace(spec, options=options, cleanup=spec.cleanup or CleanupPolicy())
         wrong = validation.check_request_id(request_id) if request_id is not None else []
-        validation.require(wrong + validation.check_spec(spec, "spec", needs_dest=False))
+        validation.require(wrong + validation.check_spec(spec, "spec", needs_dest=False, apart=False))
         require_meant(spec)
         return spec
 

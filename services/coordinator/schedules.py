@@ -99,7 +99,8 @@ class Schedules:
             logger.info("%s is due, and its job of the time before is under way", plan.name, extra={"job_id": found.last_job_id})
             await self._store.put(dataclasses.replace(found, seen_time=now))
             return
-        wrong = validation.check_spec(plan.spec, plan.name, needs_dest=plan.kind is JobKind.SYNC)
+        syncs = plan.kind is JobKind.SYNC
+        wrong = validation.check_spec(plan.spec, plan.name, needs_dest=syncs, apart=syncs)
         if wrong:
             said = "; ".join(f"{violation.field} {violation.description}" for violation in wrong)
             self._say(f"{plan.name} cannot be begun by its schedule: {said}")

@@ -76,8 +76,9 @@ def check_source(source: SourceSpec, prefix: str) -> list[FieldViolation]:
     return found + _check_connection(source.connection, prefix)
 
 
-def check_spec(spec: SyncSpec, prefix: str, *, needs_dest: bool = True) -> list[FieldViolation]:
-    """What is wrong with a sync that is to be started, or kept under a name: then its destination may be left to each start."""
+def check_spec(spec: SyncSpec, prefix: str, *, needs_dest: bool = True, apart: bool = True) -> list[FieldViolation]:
+    """What is wrong with a sync that is to be started, or kept under a name: then its destination may be left to each start. A clean-up
+    says itself what is no place for it, so that source and library need not be `apart`."""
     found = check_source(spec.source, f"{prefix}.source")
     if not spec.dest_path:
         found += [FieldViolation(f"{prefix}.dest_path", "must not be empty")] if needs_dest else []
@@ -85,7 +86,7 @@ def check_spec(spec: SyncSpec, prefix: str, *, needs_dest: bool = True) -> list[
         found.append(FieldViolation(f"{prefix}.dest_path", "must not hold a NUL character"))
     elif not os.path.isabs(spec.dest_path):
         found.append(FieldViolation(f"{prefix}.dest_path", f"must be an absolute path, is {display(os.fsencode(spec.dest_path))!r}"))
-    elif isinstance(spec.source.connection, LocalConnection) and spec.source.root:
+    elif apart and isinstance(spec.source.connection, LocalConnection) and spec.source.root:
         found += _check_apart(spec, prefix)
     found += check_folders(spec.folders, f"{prefix}.folders")
     return found + check_options(spec.options, f"{prefix}.options") + _check_cleanup(spec, prefix)
