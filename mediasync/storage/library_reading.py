@@ -35,7 +35,7 @@ _LINKED = "its folder is a link"
 @dataclass(frozen=True, slots=True)
 class ReadFile:
     """A file that was read. `sha256` is None where it could not be, and `error` says why; empty where it is gone. `settled` is false for
-    one that changed meanwhile. Size and time are those of the bytes that were read."""
+    one that changed meanwhile. Size, time and inode are those of the bytes that were read."""
 
     path: bytes
     sha256: bytes | None
@@ -43,6 +43,7 @@ class ReadFile:
     mtime_ns: int = 0
     settled: bool = True
     error: str = ""
+    inode: int = 0
 
 
 class LibraryReader:
@@ -118,7 +119,7 @@ class LibraryReader:
                     break
             after = os.fstat(descriptor)
             settled = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-            return ReadFile(path, digest.digest(), after.st_size, after.st_mtime_ns, settled)
+            return ReadFile(path, digest.digest(), after.st_size, after.st_mtime_ns, settled, inode=after.st_ino)
         except OSError as error:
             return ReadFile(path, None, error=error.strerror or str(error))
         finally:

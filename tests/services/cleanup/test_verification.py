@@ -89,6 +89,18 @@ async def test_i3_a_file_without_its_copy_is_kept_as_copy_missing(library: Path,
     assert (checked[4].message, checked[4].reports) == ("no copy is on record", ())
 
 
+async def test_i3_a_source_that_is_the_library_has_no_copies(library: Path, check: CopyCheck) -> None:
+    """KeptReason.COPY_MISSING"""
+    rows = put(library, "a.png", "b.png", "c.png")
+    found = [os.stat(library / name) for name in ("a.png", "b.png", "c.png")]
+    here = [also(row, inode=status.st_ino, mtime_ns=status.st_mtime_ns) for row, status in zip(rows, found, strict=True)]
+    elsewhere = also(here[1], mtime_ns=1)
+    not_known = also(here[2], inode=0)
+    checked = await check.check([here[0], elsewhere, not_known])
+    assert kept(checked) == [KeptReason.COPY_MISSING, None, None]
+    assert (checked[0].message, checked[0].reports) == ("a.png in the library is this very file", ())
+
+
 @pytest.mark.parametrize("at", [0, LARGE // 2, LARGE - 10])
 async def test_i3_a_copy_with_one_flipped_bit_is_copy_corrupt(library: Path, check: CopyCheck, at: int) -> None:
     """KeptReason.COPY_CORRUPT"""
