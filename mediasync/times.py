@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 EXPECTED = "five fields of cron such as `30 3 * * *`, @hourly, @daily, @weekly, or `every 15m`"
+OFF = "off"
+"""What is written where nothing is to be begun by itself, though a place further out says when."""
 MIN_PERIOD_SECONDS = 60
 _WORDS = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0", "@monthly": "0 0 1 * *"}
 _EVERY = re.compile(r"every\s+(?P<count>[1-9][0-9]{0,5})\s*(?P<unit>s|m|min|h|d)", re.IGNORECASE)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mediasync.config import ingest, schema, tree, urls
+from mediasync.config import cleanup, ingest, schema, tree, urls
 from mediasync.config.tree import Items, Mistake, Node, Scalar, Table
 from mediasync.errors import MediasyncError
 from mediasync.model import DockerConnection, Engine, LocalConnection, SourceConnection, SourceType, SshConnection
@@ -43,14 +43,17 @@ def validate(root: Table) -> tuple[schema.Root | None, list[Mistake]]:
     """The typed configuration, or None and what is wrong with it."""
     mistakes = list(_across(root))
     try:
-        return schema.Root.model_validate(tree.plain(root)), mistakes
+        typed = schema.Root.model_validate(tree.plain(root))
+        names = [*([DEFAULT_SOURCE] if typed.sync and typed.sync.source else []), *(typed.sources or {})]
+        return typed, [*mistakes, *cleanup.mistakes(typed, root, names, DEFAULT_SOURCE)]
     except ValidationError as error:
         found = [_mistake(root, details["type"], details["loc"], details.get("ctx", {}), details["msg"]) for details in error.errors()]
         return None, [*found, *mistakes]
 
 
 def _mistake(root: Table, kind: str, loc: tree.Path, context: dict[str, Any], message: str) -> Mistake:
-    if loc[-1:] == ("[key]",):
+    # A key that is really called so is an unknown one.
+    if loc[-1:] == ("[key]",) and "what" in context:
         return Mistake(tree.dotted(loc[:-1]), tree.origin_of(root, loc[:-1]), f"expected {context['what']}")
     match kind:
         case "extra_forbidden":
@@ -115,7 +118,7 @@ def _across(root: Table) -> Iterator[Mistake]:
 
 
 def _options(root: Table, path: tree.Path) -> Iterator[Mistake]:
-    for flat, nested in (("enable_cleanup", "enabled"), ("cleanup_age_hours", "age_hours"), ("cleanup_dry_run", "dry_run")):
+    for flat, nested in cleanup.FLAT.items():
         if _has(tree.find(root, path), flat) and _has(tree.find(root, (*path, "cleanup")), nested):
             yield _at(root, (*path, flat), f"says the same as `cleanup.{nested}` in the same place; keep one of them")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from mediasync.config import schema, tree, urls
+from mediasync.config import cleanup, schema, tree, urls
 from mediasync.config.checks import DEFAULT_SOURCE
 from mediasync.config.fields import SecretOfFile
 from mediasync.config.ingest import DEFAULT_BATCH_SIZE, IngestSettings, settings_of
@@ -30,6 +30,7 @@ from mediasync.model import (
 from mediasync.paths import display
 from mediasync.profiles import PROFILES
 from mediasync.sources.secrets import Secrets
+from mediasync.times import OFF
 
 DEFAULT_LISTEN = "127.0.0.1:7171"
 MASK = "********"
@@ -63,10 +64,11 @@ class CoordinatorSettings:
 class Configuration:
     """The effective configuration.
 
-    A source without a destination of its own has `media_base` as `dest_path`, and an empty one where that is not set either:
-    the caller must then be told one. A source's port, user, root and folders are empty unless they are set: what its type brings is filled
-    in where the source is connected to, below what `~/.ssh/config` says. Secrets that are written in the configuration itself are in
-    `secrets` by the source's name and nowhere else; those of files are where the file is.
+    A source without a destination of its own has `media_base` as `dest_path`, and an empty one where that is not set either: the caller
+    must then be told one. Folders of this machine that are only cleaned up (`cleanup.targets`) are sources without one. A source's port,
+    user, root and folders are empty unless they are set: what its type brings is filled in where the source is connected to, below what
+    `~/.ssh/config` says. Secrets that are written in the configuration itself are in `secrets` by the source's name and nowhere else;
+    those of files are where the file is.
     """
 
     sources: Mapping[str, SyncSpec] = field(default_factory=dict)
@@ -81,7 +83,9 @@ class Configuration:
     bandwidth_timetable_total: tuple[str, ...] = ()
     secrets: Mapping[str, Secrets] = field(default_factory=dict, repr=False)
     sync_schedules: Mapping[str, str] = field(default_factory=dict)
+    """When sources are synced, by their names; local times as `mediasync.times` reads them."""
     cleanup_schedules: Mapping[str, tuple[str, str, SyncSpec]] = field(default_factory=dict)
+    """Source, times and spec of clean-ups, by the names of sources and targets."""
 
     @property
     def in_force(self) -> tuple[str, ...]:
@@ -130,6 +134,10 @@ class _Resolver:
             options = _options(section, defaults)
             sources[name] = self._source(name, section, section.destination, section.folders, options, keys)
             self._section(path, section, skip={"destination", "folders", *schema.Connection.model_fields}, options=defaults, above="sync")
+        names = tuple(sources)
+        for name in names:
+            self._show_cleaned(cleanup.of_source(typed, name, DEFAULT_SOURCE))
+        sources, scheduled = cleanup.applied(typed, sources, defaults, DEFAULT_SOURCE)
         coordinator = typed.coordinator or schema.CoordinatorSection()
         self._show(("coordinator", "listen"), coordinator.listen, DEFAULT_LISTEN)
         return Configuration(
@@ -144,7 +152,23 @@ class _Resolver:
             bandwidth_limit_total_mbps=sync.bandwidth_limit_total_mbps or 0.0,
             bandwidth_timetable_total=sync.bandwidth_timetable_total or (),
             secrets=self._secrets,
+            sync_schedules={name: times for name in names if (times := self._sync_times(name))},
+            cleanup_schedules=scheduled,
         )
+
+    def _show_cleaned(self, cleaned: cleanup.Cleaned) -> None:
+        """What most people want to know of clean-ups, where the source itself does not say it."""
+        for key, value in (("enabled", cleaned.policy.after_sync), ("age_hours", cleaned.policy.age_hours)):
+            written = cleaned.paths.get(key, ())
+            if written[: len(cleaned.path)] != cleaned.path:
+                origin = tree.dotted(written) if written else "default"
+                self._show((*cleaned.path, "cleanup", key), None, value, origin)
+
+    def _sync_times(self, name: str) -> str:
+        """When a source is synced; empty for when it is asked for."""
+        own, every = (self._typed.sources or {}).get(name), self._typed.sync
+        times = (own and own.schedule) or (every and every.schedule) or ""
+        return "" if times == OFF else times
 
     def _source(
         self,
@@ -241,7 +265,8 @@ class _Resolver:
     def _of_every_source(self, key: str) -> Any:
         """What an option that is part of the source, and of no `SyncOptions`, is where a source does not say."""
         written = getattr(self._typed.sync, key, None)
-        return {"engine": written or Engine.AUTO, "compress": bool(written)}.get(key)
+        shown = {"engine": written or Engine.AUTO, "compress": bool(written), "schedule": written}
+        return shown.get(key)
 
     def _is_written(self, path: tree.Path) -> bool:
         node = tree.find(self._root, path)

@@ -27,6 +27,7 @@ from mediasync.sources.docker.names import check_engine_url
 from mediasync.sources.secrets import read_secret
 from mediasync.sources.selection import rules
 from mediasync.suggest import did_you_mean
+from mediasync.times import EXPECTED, OFF, parse_times
 
 E = TypeVar("E", bound=enum.StrEnum)
 _TRUE = frozenset({"true", "yes", "on", "1"})
@@ -232,6 +233,18 @@ def _timetable_line(value: Any) -> str:
     return text
 
 
+def _schedule(value: Any) -> str:
+    if not isinstance(value, str):
+        raise expected(f"{EXPECTED}, or {OFF}")
+    if value.lower() == OFF:
+        return OFF
+    try:
+        parse_times(value)
+    except ValueError as error:
+        raise refused(str(error)) from None
+    return str(value)
+
+
 def _one_line(value: Any) -> str:
     if not isinstance(value, str) or not _WORD.fullmatch(value):
         raise expected("a text on one line")
@@ -318,6 +331,10 @@ Attempts = Annotated[int, whole(0, 100)]
 Seconds = Annotated[float, number(0, 86_400 * 30, "seconds")]
 Count = Annotated[int, whole(0, 10**18)]
 Amount = Annotated[float, number(0, 10**9)]
+Number = Annotated[int, whole(0, 10**9)]
+Batch = Annotated[int, whole(1, 100_000)]
+Percent = Annotated[float, number(0, 100)]
+Schedule = Annotated[str, PlainValidator(_schedule)]
 Share = Annotated[float, number(0, 1)]
 Megabits = Annotated[float, number(0, 1_000_000, "megabits a second")]
 Word = Annotated[str, pattern(_WORD, "a text on one line")]

@@ -25,10 +25,6 @@ class Later:
     today: tuple[object, ...] = ()
 
 
-_CLEANUP = "nothing is deleted at a source by this version"
-_CLEAN = Later(_CLEANUP)
-
-
 class Section(BaseModel):
     """A mapping of known keys. None is a key that was not written."""
 
@@ -45,45 +41,47 @@ class Section(BaseModel):
 
 
 class CleanupSection(Section):
-    """When a source is emptied, and what of."""
+    """When a source is emptied, and what of; see `model.CleanupPolicy` for each."""
 
-    enabled: Annotated[f.Flag | None, Later(_CLEANUP, (False,))] = None
-    dry_run: Annotated[f.Flag | None, _CLEAN] = None
-    verify_synced: Annotated[f.Flag | None, _CLEAN] = None
-    i_mean_it: Annotated[f.Flag | None, _CLEAN] = None
-    schedule: Annotated[f.Word | None, _CLEAN] = None
-    age_hours: Annotated[f.Amount | None, _CLEAN] = None
-    age_basis: Annotated[Annotated[str, f.choice("created", "modified", "accessed")] | None, _CLEAN] = None
-    preserve_recent_minutes: Annotated[f.Amount | None, _CLEAN] = None
-    preserve_patterns: Annotated[f.Words | None, _CLEAN] = None
-    exclude_patterns: Annotated[f.Words | None, _CLEAN] = None
-    allowed_extensions: Annotated[f.Words | None, _CLEAN] = None
-    min_size_bytes: Annotated[f.Count | None, _CLEAN] = None
-    keep_last: Annotated[f.Count | None, _CLEAN] = None
-    keep_counter: Annotated[f.Flag | None, _CLEAN] = None
-    min_free_space_gb: Annotated[f.Amount | None, _CLEAN] = None
-    target_free_space_gb: Annotated[f.Amount | None, _CLEAN] = None
-    min_age_minutes: Annotated[f.Amount | None, _CLEAN] = None
-    max_files_per_batch: Annotated[f.Count | None, _CLEAN] = None
-    max_delete_files: Annotated[f.Count | None, _CLEAN] = None
-    max_delete_share: Annotated[f.Share | None, _CLEAN] = None
-    trash_days: Annotated[f.Amount | None, _CLEAN] = None
-    clean_culled: Annotated[f.Flag | None, _CLEAN] = None
+    enabled: f.Flag | None = None
+    dry_run: f.Flag | None = None
+    verify_synced: f.Flag | None = None
+    i_mean_it: f.Flag | None = None
+    schedule: f.Schedule | None = None
+    age_hours: f.Amount | None = None
+    age_basis: Annotated[str, f.choice("created", "modified", "accessed")] | None = None
+    preserve_recent_minutes: f.Amount | None = None
+    preserve_patterns: f.Patterns | None = None
+    exclude_patterns: f.Patterns | None = None
+    allowed_extensions: f.Extensions | None = None
+    min_size_bytes: f.Count | None = None
+    keep_last: f.Number | None = None
+    keep_counter: f.Flag | None = None
+    min_free_space_gb: f.Amount | None = None
+    target_free_space_gb: f.Amount | None = None
+    min_free_space_percent: f.Percent | None = None
+    target_free_space_percent: f.Percent | None = None
+    min_age_minutes: f.Amount | None = None
+    max_files_per_batch: f.Batch | None = None
+    max_delete_files: f.Count | None = None
+    max_delete_share: f.Share | None = None
+    trash_days: f.Amount | None = None
+    clean_culled: f.Flag | None = None
 
 
 class CleanupTarget(CleanupSection):
-    """A folder that is emptied, as the older configuration names it."""
+    """Something that is emptied: a folder of this machine, or a named source."""
 
-    name: Annotated[f.Name, _CLEAN]
-    path: Annotated[f.Word | None, _CLEAN] = None
-    source: Annotated[f.Name | None, _CLEAN] = None
-    folders: Annotated[f.Folders | None, _CLEAN] = None
+    name: f.Name
+    path: f.LocalPath | None = None
+    source: f.Name | None = None
+    folders: f.Folders | None = None
 
 
 class CleanupEverywhere(CleanupSection):
-    """The older configuration's section for all targets."""
+    """What counts for all sources and targets."""
 
-    targets: Annotated[Annotated[tuple[CleanupTarget, ...], f.as_list] | None, _CLEAN] = None
+    targets: Annotated[tuple[CleanupTarget, ...], f.as_list] | None = None
 
 
 class Options(Section):
@@ -123,13 +121,13 @@ class Options(Section):
     owner: f.Word | None = None
     group: f.Word | None = None
 
-    schedule: Annotated[f.Word | None, Later("a sync runs when it is asked for")] = None
+    schedule: f.Schedule | None = None
+    enable_cleanup: f.Flag | None = None
+    cleanup_age_hours: f.Amount | None = None
+    cleanup_dry_run: f.Flag | None = None
     generate_xmp: Annotated[f.Flag | None, Later("no XMP sidecars are written", (False,))] = None
     generate_thumbnails: Annotated[f.Flag | None, Later("no thumbnails are made", (False,))] = None
     calculate_hashes: Annotated[f.Flag | None, Later("no effect: the sha256 of every file is always taken", (True,))] = None
-    enable_cleanup: Annotated[f.Flag | None, Later(_CLEANUP, (False,))] = None
-    cleanup_age_hours: Annotated[f.Amount | None, _CLEAN] = None
-    cleanup_dry_run: Annotated[f.Flag | None, _CLEAN] = None
     cleanup: CleanupSection | None = None
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
+from mediasync import cleanup_policy
 from mediasync.bandwidth import parse_timetable_line
 from mediasync.config import fields as f
 from mediasync.config import urls
@@ -17,6 +18,7 @@ from mediasync.errors import FieldViolation, MediasyncError, Reason
 from mediasync.model import (
     MAX_PARALLEL_TRANSFERS,
     REWRITTEN_PATTERNS,
+    CleanupPolicy,
     DockerConnection,
     Duplicates,
     Durability,
@@ -103,6 +105,12 @@ def _timetable_line(value: str) -> str:
     return value
 
 
+def _policy(value: CleanupPolicy) -> CleanupPolicy:
+    for name, said in cleanup_policy.mistakes(value):
+        raise ValueError(f"{name} {said}")
+    return value
+
+
 RemotePath = Annotated[str, PlainValidator(_remote)]
 Folder = Annotated[str, PlainValidator(_folder)]
 LocalPath = Annotated[str, PlainValidator(_local)]
@@ -114,7 +122,6 @@ Mode = Annotated[str, Field(pattern="^(0?[0-7]{3})?$")]
 Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 _NOT_YET: Mapping[str, tuple[object, ...]] = {
-    "enable_cleanup": (False,),
     "generate_xmp": (False,),
     "calculate_hashes": (True,),
 }
@@ -125,8 +132,7 @@ class SyncConfig(BaseModel):
     """One sync. Wrong values raise pydantic's ValidationError, which lists every one.
 
     Options that this version does not serve yet are kept, named by `not_yet`, and announced by a `NotInForceWarning`, so that a program
-    written for them runs and says what it does not get. None of them makes this version do more than it was asked for: nothing
-    is deleted at a source, whatever `enable_cleanup` says.
+    written for them runs and says what it does not get.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_enum_values=False, validate_default=False)
@@ -207,11 +213,13 @@ class SyncConfig(BaseModel):
     group: str = ""
     """Group of new files."""
     enable_cleanup: bool = False
-    """Delete at the source what was verified in the library. Not in force yet."""
+    """Delete at the source, after each sync, what was verified in the library."""
     cleanup_age_hours: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 24
     """Clean up what is older. Without effect unless `enable_cleanup`."""
     cleanup_dry_run: bool = False
     """Only say what a clean-up would delete. Without effect unless `enable_cleanup`."""
+    cleanup: Annotated[CleanupPolicy, AfterValidator(_policy)] | None = None
+    """Everything else about clean-ups, also for `Client.start_cleanup`. What the three options above say counts, where they are given."""
     generate_xmp: bool = False
     """Write an XMP sidecar beside each picture. Not in force yet."""
     calculate_hashes: bool = True
@@ -261,7 +269,18 @@ class SyncConfig(BaseModel):
             dest_path=str(f.local_path(destination, working)),
             folders=tuple(f.folder(name) for name in self.folders),
             options=SyncOptions(**self._options()),
+            cleanup=self._cleanup(),
         )
+
+    def _cleanup(self) -> CleanupPolicy | None:
+        policy = self.cleanup
+        if self.enable_cleanup:
+            flat = {"age_hours": "cleanup_age_hours", "dry_run": "cleanup_dry_run"}
+            given = {name: getattr(self, option) for name, option in flat.items() if option in self.model_fields_set}
+            policy = replace(policy or CleanupPolicy(), after_sync=True, **given)
+        elif policy is not None and "enable_cleanup" in self.model_fields_set:
+            policy = replace(policy, after_sync=False)
+        return policy
 
     def _options(self) -> dict[str, Any]:
         values = {option.name: getattr(self, option.name) for option in fields(SyncOptions)}

@@ -149,7 +149,7 @@ def test_the_example_passes_with_its_comments_taken_off_too(file: Path) -> None:
     taken = [line.replace("# ", "", 1) if re.match(r" *# ([a-z][a-z_-]*:( |$)|  )", line) else line for line in lines]
     file.write_text("\n".join(taken))
     configuration = load(file, {"HOME": "/home/ann"})
-    assert set(configuration.sources) == {"forge", "comfyui", "any-host", "container", "disk"}
+    assert set(configuration.sources) == {"forge", "comfyui", "any-host", "container", "disk", "forge_local"}
     assert configuration.sources["any-host"].source.root == b"~/renders"
     assert configuration.ingest.subscribers[0].name == "gallery"
     assert configuration.not_yet == ()

@@ -9,6 +9,7 @@ import pytest
 from mediasync.config import Configuration, IngestSettings, Subscriber, load, locate
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import (
+    CleanupPolicy,
     DockerConnection,
     Duplicates,
     Durability,
@@ -80,10 +81,8 @@ def test_the_older_single_form_is_a_source_called_default(configured: Configured
     assert configuration.not_yet == (
         "sync.generate_xmp",
         "sync.calculate_hashes",
-        "sync.cleanup.enabled",
-        "sync.cleanup.verify_synced",
-        "sync.cleanup.age_hours",
     )
+    assert spec.cleanup == CleanupPolicy(after_sync=True)
 
 
 def test_every_option_of_a_source_reaches_its_spec(configured: Configured) -> None:
@@ -319,7 +318,6 @@ def test_anchors_and_merge_keys_work_and_own_keys_come_first(configured: Configu
     [
         ("generate_xmp", "false", "true"),
         ("calculate_hashes", "true", "false"),
-        ("enable_cleanup", "false", "true"),
     ],
 )
 def test_an_option_for_later_is_in_force_only_where_it_asks_for_what_is_done_anyway(
@@ -332,20 +330,6 @@ def test_an_option_for_later_is_in_force_only_where_it_asks_for_what_is_done_any
         assert configuration.not_yet == (f"{place}.{key}",)
         (note,) = (setting.note for setting in configuration.settings if not setting.in_force)
         assert note
-
-
-def test_a_clean_up_section_of_the_older_kind_is_read_and_not_in_force(configured: Configured) -> None:
-    configuration = configured(
-        """
-        cleanup:
-          schedule: "0 3 * * *"
-          dry_run: true
-          verify_synced: true
-          targets: [{name: forge_local, path: /media, age_hours: 24, preserve_patterns: '*.keep'}]
-        """
-    )
-    assert len(configuration.not_yet) == 7
-    assert "cleanup.targets[1].age_hours" in configuration.not_yet
 
 
 def test_a_secret_is_masked_wherever_the_configuration_is_shown(configured: Configured, tmp_path: Path) -> None:

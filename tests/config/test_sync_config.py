@@ -15,6 +15,7 @@ from mediasync import SyncConfig
 from mediasync.config import NotInForceWarning
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import (
+    CleanupPolicy,
     DockerConnection,
     Duplicates,
     Durability,
@@ -72,6 +73,7 @@ def test_the_names_people_know_are_there_with_their_defaults() -> None:
         "enable_cleanup": False,
         "cleanup_age_hours": 24,
         "cleanup_dry_run": False,
+        "cleanup": None,
         "generate_xmp": False,
         "calculate_hashes": True,
         "extract_metadata": True,
@@ -178,7 +180,7 @@ def test_without_a_destination_media_base_is_it_and_without_that_it_is_an_error(
     assert caught.value.fields[0].field == "dest_path"
 
 
-@pytest.mark.parametrize("options", [{"enable_cleanup": True}, {"generate_xmp": True}, {"calculate_hashes": False}])
+@pytest.mark.parametrize("options", [{"generate_xmp": True}, {"calculate_hashes": False}])
 def test_an_option_that_is_not_in_force_is_kept_and_announced(options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.warns(NotInForceWarning, match=name) as caught:
@@ -194,8 +196,28 @@ def test_an_option_that_asks_for_what_is_done_anyway_is_not_announced() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "policy"),
+    [
+        ({}, None),
+        ({"cleanup_age_hours": 3}, None),
+        ({"enable_cleanup": True}, CleanupPolicy(after_sync=True)),
+        (
+            {"enable_cleanup": True, "cleanup_age_hours": 3, "cleanup_dry_run": True},
+            CleanupPolicy(after_sync=True, age_hours=3, dry_run=True),
+        ),
+        ({"cleanup": CleanupPolicy(keep_last=2, age_hours=1)}, CleanupPolicy(keep_last=2, age_hours=1)),
+        ({"cleanup": CleanupPolicy(age_hours=1), "enable_cleanup": True}, CleanupPolicy(after_sync=True, age_hours=1)),
+        ({"cleanup": CleanupPolicy(after_sync=True), "enable_cleanup": False}, CleanupPolicy()),
+    ],
+)
+def test_a_sync_cleans_up_only_when_it_is_told_so(options: dict[str, Any], policy: CleanupPolicy | None) -> None:
+    assert SyncConfig(source_type="forge", source_host="h", dest_path="/m", **options).to_spec({}).cleanup == policy
+
+
+@pytest.mark.parametrize(
     ("name", "value", "said"),
     [
+        ("cleanup", CleanupPolicy(max_delete_share=2), "max_delete_share must be 0 to 1, is 2"),
         ("source_type", "forg", "Input should be 'ssh', 'docker', 'local', 'forge', 'comfyui' or 'vastai'"),
         ("source_host", "-x", "expected a host name"),
         ("source_port", 0, "greater than or equal to 1"),
