@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from mediasync.errors import MediasyncError
 from mediasync.model import FileExplanation, PlannedFile, Problem, SyncSpec
-from mediasync.paths import check_relative
 from mediasync.sources.base import Source
 from services.cleanup.entities import PlanRow
 from services.cleanup.history_store import History
@@ -27,9 +26,7 @@ class Explainer:
         self._open_source = open_source
 
     async def explain(self, spec: SyncSpec, path: bytes) -> FileExplanation:
-        """All that is known of a file. A source that cannot be asked, and a clean-up that would be refused, are part of the answer. Raises
-        FILE_NAME_UNSAFE for what is no path below the source's root."""
-        check_relative(path)
+        """All that is known of a file. A source that cannot be asked, and a clean-up that would be refused, are part of the answer."""
         deletions = await self._history.of_file(spec.source.key, path)
         present: bool | None = None
         problem: Problem | None = None

@@ -12,6 +12,7 @@ from mediasync.convert import deletions
 from mediasync.convert.cleaning import cleanup_summary_to_pb
 from mediasync.errors import FieldViolation, MediasyncError, Reason
 from mediasync.model import SyncSpec
+from mediasync.paths import check_relative
 from mediasync.runtime import paging
 from mediasync.v1 import cleanup_pb2 as pb
 from mediasync.v1 import cleanup_pb2_grpc, types_pb2
@@ -104,6 +105,10 @@ class CleanupServicer(cleanup_pb2_grpc.CleanupServicer):
         )
 
     async def ExplainFile(self, request: pb.CleanupExplainFileRequest, context: Context) -> pb.CleanupExplainFileResponse:
+        try:
+            check_relative(request.path.raw)
+        except MediasyncError as error:
+            raise _invalid("path", "that of a file below the source's root, relative to it") from error
         explanation = await self._explainer.explain(_spec(request.spec), request.path.raw)
         return pb.CleanupExplainFileResponse(explanation=deletions.explanation_to_pb(explanation))
 
