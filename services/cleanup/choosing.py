@@ -38,9 +38,9 @@ def on_record(file: SyncedFile, policy: CleanupPolicy) -> KeptReason | None:
 def shortage(policy: CleanupPolicy, free_bytes: int, total_bytes: int | None) -> int:
     """How many bytes are to be freed at the source; 0 while there is space enough."""
     total = total_bytes or 0
-    least = max(policy.min_free_space_gb * _GB, policy.min_free_space_percent / 100 * total)
-    target = max(policy.target_free_space_gb * _GB, policy.target_free_space_percent / 100 * total, least)
-    return math.ceil(target) - free_bytes if free_bytes < least else 0
+    least = round(max(policy.min_free_space_gb * _GB, policy.min_free_space_percent / 100 * total))
+    target = round(max(policy.target_free_space_gb * _GB, policy.target_free_space_percent / 100 * total, least))
+    return target - free_bytes if free_bytes < least else 0
 
 
 def cap_of(policy: CleanupPolicy, files_listed: int, gone_before: int = 0) -> int:
