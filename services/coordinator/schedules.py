@@ -21,7 +21,6 @@ from mediasync.model import JobKind
 from mediasync.model.schedules import Schedule
 from mediasync.suggest import did_you_mean
 from services.coordinator import validation
-from services.coordinator.cleanups import require_meant
 from services.coordinator.jobs import Jobs
 from services.coordinator.plans import Plan
 from services.coordinator.schedule_store import ScheduleStore, StoredSchedule
@@ -105,7 +104,6 @@ class Schedules:
             said = "; ".join(f"{violation.field} {violation.description}" for violation in wrong)
             self._say(f"{plan.name} cannot be begun by its schedule: {said}")
             return
-        require_meant(plan.spec)
         body = hashlib.sha256(convert.spec_to_pb(plan.spec).SerializeToString(deterministic=True)).digest()
         # The same for one that is begun again after a crash, so that the job is the same.
         mark = hashlib.sha256(f"{plan.name}\n{due:.0f}\n{body.hex()}".encode()).hexdigest()[:32]
