@@ -22,8 +22,11 @@ from services.cleanup.planning import asked_of, make_plan
 from services.cleanup.recovery import recover
 from services.cleanup.standing import check_standing
 from services.cleanup.store import Journal
-from services.cleanup.sweep import Checker, Sweep, SweepParts
+from services.cleanup.sweep import BATCHES, Checker, Sweep, SweepParts
 from services.cleanup.trash import FOLDER, emptied_before, trash_of
+
+_LONG_WAY_SECONDS = 0.03
+_MOST_ON_THE_WAY = 3
 
 OnProgress = Callable[[CleanupProgress], object]
 
@@ -136,6 +139,8 @@ class Attempt:
                 stop=self._stop,
                 on_written=tools.on_written,
                 trash=trash_of(self._sync_id, time.time()) if unverified else b"",
+                # What is on a long way is neither here nor there.
+                batches=BATCHES + min(int(connection.probe.round_trip_seconds / _LONG_WAY_SECONDS), _MOST_ON_THE_WAY),
             )
         )
 

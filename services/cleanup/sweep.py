@@ -3,7 +3,7 @@
 Of each batch the intents are written down; the library's copies are read from the disk and told to the transfer worker; what is good is
 written down as verified; the source deletes what is unchanged; the transfer worker hears of it; the outcomes are written down with the
 events that tell of them. Batches overlap: while the source hashes one, the next one's copies are read here, and of the one before the
-outcomes are written down. At most three are between their intent and their outcome.
+outcomes are written down. A few at most are between their intent and their outcome.
 
 What it does not guarantee: that it gets to the end. A line that breaks ends it, with intents left open: recovery looks at them.
 """
@@ -27,7 +27,8 @@ from services.cleanup.entities import CheckedFile, OriginLibrary, Outcome, PlanR
 from services.cleanup.peers import Transfer
 from services.cleanup.store import Journal
 
-_BATCHES = 3
+BATCHES = 3
+"""One that is read here, one that the source is at, one that is written down."""
 
 _KEPT = {
     DeleteStatus.CHANGED: KeptReason.CHANGED_MEANWHILE,
@@ -46,7 +47,7 @@ class Checker(Protocol):
 @dataclass(frozen=True)
 class SweepParts:
     """What a sweep works with. `trash` is the folder that files are moved to, empty where they are deleted; `checker` is None where nothing
-    is verified. `on_written` is told when there are events to publish."""
+    is verified. `on_written` is told when there are events to publish. At most `batches` are under way at once."""
 
     spec: SyncSpec
     library: OriginLibrary
@@ -59,6 +60,7 @@ class SweepParts:
     stop: asyncio.Event
     on_written: Callable[[], Awaitable[None]]
     trash: bytes = b""
+    batches: int = BATCHES
 
 
 @dataclass
@@ -85,7 +87,7 @@ class Sweep:
 
     def __init__(self, parts: SweepParts) -> None:
         self._parts = parts
-        self._room = asyncio.Semaphore(_BATCHES)
+        self._room = asyncio.Semaphore(parts.batches)
         self._sent: deque[_Batch] = deque()
         self._failure: MediasyncError | None = None
         self.gone: list[bytes] = []
