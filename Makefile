@@ -15,7 +15,7 @@ venv-dev:
 	@scripts/bootstrap.sh --dev
 
 .PHONY: demo
-demo: venv ## a container with pictures, a library, a sync between them and a watch
+demo: venv ## a container with pictures, a library, a sync between them, a watch and a clean-up
 	@.venv/bin/python -m demo.run
 
 .PHONY: demo-clean

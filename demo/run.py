@@ -1,4 +1,4 @@
-"""`make demo`: a stand-in container, a library, a sync between them and a watch, run with the commands that a user types.
+"""`make demo`: a stand-in container, a library, a sync between them, a watch and a clean-up, run with the commands that a user types.
 
 Everything goes into one folder, which is made anew each time; nothing else on the machine is touched. Ctrl-C, SIGTERM and a command that
 fails end everything that was started.
@@ -195,6 +195,16 @@ def _play(demo: Demo) -> None:
             demo.say("6. One more sync: there is nothing to bring, and nothing is deleted here for what was emptied there")
             demo.run("sync", "demo")
 
+            demo.say("7. The container fills up. What would go, if all that is older than 13 hours may? Nothing is deleted yet")
+            demo.run("clean", "demo", "--older-than", "13h", "--dry-run")
+
+            demo.say("8. Now for real, and more of it: each file's copy is read back from the library before the file goes")
+            gone = sorted((root / "txt2img-images").rglob("*.png"))[1].relative_to(root)
+            demo.run("clean", "demo", "--older-than", "3h", "--yes")
+
+            demo.say("9. Each of them is on record. Why is this one gone, and where is it?")
+            demo.run("clean", "why", "demo", str(gone))
+
 
 def _farewell(demo: Demo, seconds: float) -> None:
     command = os.path.relpath(_MEDIASYNC)
@@ -206,6 +216,10 @@ def _farewell(demo: Demo, seconds: float) -> None:
         ("", "sync ssh://root@HOST:PORT/workspace/ComfyUI/output ~/Pictures/generated"),
         ("a Docker container on this machine, named comfyui", "sync docker://comfyui ~/Pictures/generated --profile comfyui"),
         ("a folder of this machine, such as a mounted output folder", "sync /path/to/outputs ~/Pictures/generated"),
+        (
+            "then, to make room there: a plan, a question",
+            "clean /path/to/outputs --library ~/Pictures/generated",
+        ),
     ):
         if comment:
             demo.console.print(f"  [dim]# {comment}[/dim]")

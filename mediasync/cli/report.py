@@ -165,7 +165,12 @@ def _print_cleaned(summary: CleanupSummary | None, job: Job, all_problems: bool)
         output.pairs(rows)
         return
     if job.kind is not JobKind.CLEANUP:
-        output.line(output.style("Clean-up at the source" + (", a dry run" if summary.dry_run else ""), bold=True))
+        verdict = "Clean-up at the source" + (", a dry run" if summary.dry_run else "")
+        if not (summary.files_deleted or summary.files_vanished or summary.errors or summary.notes):
+            # Most syncs end so: what is there is too young.
+            output.line(f"{verdict}: nothing was due")
+            return
+        output.line(output.style(verdict, bold=True))
         rows = []
     output.pairs([*rows, *clean_display.summary_pairs(summary, job.spec.cleanup)])
     clean_display.print_notes(summary)
