@@ -185,12 +185,15 @@ def _fetch_anew(descriptor: int) -> None:
 
 
 def _handfuls(files: Sequence[tuple[bytes, int]]) -> list[list[bytes]]:
+    # Equally many files each, and an even number of handfuls: two threads end at the same time.
+    pairs = -(-len(files) // (2 * _HANDFUL_FILES)) or 1
+    handful_files = -(-len(files) // (2 * pairs))
     handfuls: list[list[bytes]] = []
     room_files = room_bytes = 0
     for path, size in files:
         if room_files <= 0 or room_bytes <= 0:
             handfuls.append([])
-            room_files, room_bytes = _HANDFUL_FILES, _HANDFUL_BYTES
+            room_files, room_bytes = handful_files, _HANDFUL_BYTES
         handfuls[-1].append(path)
         room_files -= 1
         room_bytes -= size
