@@ -55,7 +55,7 @@ async def wire(service: Service) -> None:
         return open_source(spec.source, home=service.home.path, folders=spec.folders)
 
     def checker(library: OriginLibrary, policy: CleanupPolicy) -> CopyCheck:
-        return CopyCheck(library.root, library.uuid, readers, without_copies=policy.clean_culled)
+        return CopyCheck(library.root, library.uuid, readers, without_copies=policy.clean_culled or not policy.verify_synced)
 
     written, emptied = Notice(), Notice()
 

@@ -134,7 +134,7 @@ class Attempt:
                 connection=connection,
                 journal=tools.journal,
                 transfer=tools.transfer,
-                checker=None if unverified else tools.checker(self._library, self._policy),
+                checker=tools.checker(self._library, self._policy),
                 tally=tally,
                 stop=self._stop,
                 on_written=tools.on_written,
@@ -146,8 +146,7 @@ class Attempt:
 
     async def _finish(self, connection: Connection, sweep: Sweep, tally: Tally, empty_folders: Sequence[bytes]) -> None:
         self._say("removing empty folders")
-        folders = {path.rpartition(b"/")[0] for path in sweep.gone} | set(empty_folders)
-        tally.folders_removed = await remove_empty(connection, folders, self._spec.folders)
+        tally.folders_removed = await remove_empty(connection, sweep.folders.union(empty_folders), self._spec.folders)
         if not self._policy.verify_synced:
             self._say("emptying the trash")
             try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import MAX_NOTES, CleanupSummary, DeletionOutcome, Kept, KeptReason, Problem
+from mediasync.model import CleanupSummary, DeletionOutcome, Kept, KeptReason, Problem
 from mediasync.paths import display
 from services.cleanup.entities import Outcome, PlanRow
 
@@ -69,11 +69,6 @@ class Tally:
             else:
                 self._gone += one
         self._on_change()
-
-    def note(self, text: str) -> None:
-        """Something worth a look, for people."""
-        if text not in self._summary.notes and len(self._summary.notes) < MAX_NOTES:
-            self._summary = replace(self._summary, notes=(*self._summary.notes, text))
 
     def failed(self, error: MediasyncError) -> None:
         """Something beside the files went wrong."""

@@ -41,13 +41,14 @@ class Checker(Protocol):
     """Reads the library's copies."""
 
     async def check(self, rows: Sequence[PlanRow]) -> list[CheckedFile]:
-        """What the library has of files now, one answer each and in order. Raises MediasyncError where the library cannot be believed."""
+        """What the library has of files now, one answer each and in order; what goes together is kept together. Raises MediasyncError where
+        the library cannot be believed."""
 
 
 @dataclass(frozen=True)
 class SweepParts:
-    """What a sweep works with. `trash` is the folder that files are moved to, empty where they are deleted; `checker` is None where nothing
-    is verified. `on_written` is told when there are events to publish. At most `batches` are under way at once."""
+    """What a sweep works with. `trash` is the folder that files are moved to, empty where they are deleted. `on_written` is told when there are
+    events to publish. At most `batches` are under way at once."""
 
     spec: SyncSpec
     library: OriginLibrary
@@ -55,7 +56,7 @@ class SweepParts:
     connection: Connection
     journal: Journal
     transfer: Transfer
-    checker: Checker | None
+    checker: Checker
     tally: Tally
     stop: asyncio.Event
     on_written: Callable[[], Awaitable[None]]
@@ -90,8 +91,8 @@ class Sweep:
         self._room = asyncio.Semaphore(parts.batches)
         self._sent: deque[_Batch] = deque()
         self._failure: MediasyncError | None = None
-        self.gone: list[bytes] = []
-        """Paths of what was deleted."""
+        self.folders: set[bytes] = set()
+        """Where something was deleted."""
 
     async def run(self, batches: AsyncIterator[Sequence[PlanRow]]) -> None:
         """Deletes what may go of the batches, each of whole groups. When it was told to stop, what is not at the source yet is kept. Raises
@@ -157,9 +158,7 @@ class Sweep:
 
     async def _checked(self, rows: Sequence[PlanRow]) -> list[CheckedFile]:
         parts = self._parts
-        if parts.checker is None:
-            return [CheckedFile(row) for row in rows]
-        checked = whole_groups(await parts.checker.check(rows))
+        checked = await parts.checker.check(rows)
         if reports := [report for file in checked for report in file.reports]:
             await parts.transfer.report_copies(parts.spec.source, parts.library.root, reports)
         return checked
@@ -219,7 +218,7 @@ class Sweep:
         if gone and parts.library.root:
             # Before the outcome: what is open is looked at again after a crash, and told then.
             await parts.transfer.note_cleaned(parts.spec.source, parts.library.root, [row.file for row in gone])
-        self.gone += [row.path for row in gone]
+        self.folders.update([row.path.rpartition(b"/")[0] for row in gone])
         await self._settle(settled)
         crash.point("cleanup.after_outcome")
 
@@ -229,23 +228,3 @@ class Sweep:
         if await self._parts.journal.record_outcomes([outcome for _, outcome in settled]):
             await self._parts.on_written()
         self._parts.tally.settled(settled)
-
-
-def whole_groups(checked: Sequence[CheckedFile]) -> list[CheckedFile]:
-    """The same, where what goes together with a file that is kept is kept too."""
-    groups: list[list[CheckedFile]] = []
-    for file in checked:
-        if file.row.joined and groups:
-            groups[-1].append(file)
-        else:
-            groups.append([file])
-    whole: list[CheckedFile] = []
-    for group in groups:
-        if all(file.kept is None for file in group):
-            whole += group
-            continue
-        for file in group:
-            if file.kept is None:
-                file = CheckedFile(file.row, b"", KeptReason.COMPANION, "", file.reports)
-            whole.append(file)
-    return whole

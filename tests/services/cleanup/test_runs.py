@@ -41,7 +41,7 @@ class Running:
             self.place.journal,
             self.plans,
             self.place.transfer,
-            lambda library, policy: CopyCheck(library.root, library.uuid, self.readers, without_copies=policy.clean_culled),
+            lambda library, policy: CopyCheck(library.root, library.uuid, self.readers, without_copies=not policy.verify_synced),
             nothing,
         )
         return Runs(tools, lambda spec: Opened(self, spec), nothing)

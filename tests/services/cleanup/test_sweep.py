@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -14,17 +14,18 @@ from mediasync.errors import MediasyncError, Reason
 from mediasync.model import CleanupSummary, DeletionOutcome, Kept, KeptReason
 from mediasync.sources.base import Connection
 from services.cleanup.counting import Tally
-from services.cleanup.entities import CheckedFile, CopyReport, PlanRow
+from services.cleanup.entities import CheckedFile, PlanRow
 from services.cleanup.history_store import History, Wanted
 from services.cleanup.sweep import Sweep, SweepParts
+from services.cleanup.verification import READERS, CopyCheck
 from tests.fixtures.cleanup import CleanupPlace, away
 
 
 @dataclass
 class Reading:
-    """Reads copies plainly. `before` is called with each batch first."""
+    """Reads copies, and notes how many at a time; or fails."""
 
-    place: CleanupPlace
+    check_: CopyCheck
     batches: list[int] = field(default_factory=list)
     failure: MediasyncError | None = None
 
@@ -32,17 +33,7 @@ class Reading:
         self.batches.append(len(rows))
         if self.failure is not None:
             raise self.failure
-        checked = []
-        for row in rows:
-            copy = self.place.library / os.fsdecode(row.copies[0])
-            intact = hashlib.sha256(copy.read_bytes()).digest() == row.sha256
-            report = (CopyReport(row.copies[0], row.path, intact=intact),)
-            checked.append(
-                CheckedFile(row, row.copies[0], reports=report)
-                if intact
-                else CheckedFile(row, b"", KeptReason.COPY_CORRUPT, "other bytes", report)
-            )
-        return checked
+        return await self.check_.check(rows)
 
 
 class Sweeping:
@@ -52,7 +43,8 @@ class Sweeping:
         self.place = place
         self.rows = rows
         self.batch = batch
-        self.checker = Reading(place)
+        self._readers = ThreadPoolExecutor(READERS)
+        self.checker = Reading(CopyCheck(place.origin.root, place.origin.uuid, self._readers, without_copies=bool(trash)))
         self.stop = asyncio.Event()
         self.written = 0
         planned = CleanupSummary(files_scanned=len(rows), files_deleted=len(rows), space_freed_bytes=sum(row.size_bytes for row in rows))
@@ -66,7 +58,7 @@ class Sweeping:
                 connection=connection,
                 journal=place.journal,
                 transfer=place.transfer,
-                checker=None if trash else self.checker,
+                checker=self.checker,
                 tally=self.tally,
                 stop=self.stop,
                 on_written=self._wrote,
@@ -83,7 +75,8 @@ class Sweeping:
 
     async def run(self) -> CleanupSummary:
         await self.place.begin()
-        await self.sweep.run(self.batches())
+        with self._readers:
+            await self.sweep.run(self.batches())
         return self.tally.summary()
 
     async def journal(self) -> dict[bytes, tuple[DeletionOutcome, KeptReason | None]]:
@@ -100,7 +93,8 @@ async def test_everything_goes_that_is_good_on_both_sides(place: CleanupPlace) -
     assert (summary.files_deleted, summary.files_kept, summary.errors) == (7, 0, 0)
     assert summary.space_freed_bytes == sum(file.size_bytes for file in files)
     assert set((await sweeping.journal()).values()) == {(DeletionOutcome.DELETED, None)}
-    assert sorted(place.transfer.cleaned) == sorted(file.path for file in files) == sorted(sweeping.sweep.gone)
+    assert sorted(place.transfer.cleaned) == sorted(file.path for file in files)
+    assert sweeping.sweep.folders == {b"a"}
     assert all(report.intact for report in place.transfer.reports) and len(place.transfer.reports) == 7
     assert sweeping.checker.batches == [2, 2, 2, 1]
     assert sweeping.written
