@@ -47,8 +47,8 @@ class Checker(Protocol):
 
 @dataclass(frozen=True)
 class SweepParts:
-    """What a sweep works with. `trash` is the folder that files are moved to, empty where they are deleted. `on_written` is told when there are
-    events to publish. At most `batches` are under way at once."""
+    """What a sweep works with. `trash` is the folder that files are moved to, empty where they are deleted. `on_written` is told when there
+    are events to publish. At most `batches` are under way at once."""
 
     spec: SyncSpec
     library: OriginLibrary
