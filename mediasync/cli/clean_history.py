@@ -129,6 +129,8 @@ def why(
     )
     configuration = configure(config)
     clean_work.check(source, wishes, configuration)
+    if not path.startswith("/"):
+        clean_options.source_path(path, b"")  # a mistake is said before anything is started
 
     async def ask() -> tuple[bytes, FileExplanation, CleanupPolicy, str]:
         async with connected("clean why", coordinator) as (client, _):
