@@ -75,6 +75,7 @@ async def wire(service: Service) -> None:
     publish = to_event_log(service.channel("ingest"))
     service.spawn(OutboxPublisher(journal, publish, (written,), emptied, "cleanup.after_publish").run(), "outbox")
     service.spawn(_forget(journal, plans), "retention")
+    service.spawn(_stop_when(service.draining, runs), "stop")
     previews = Previews(plans, transfer, source_of)
     explainer = Explainer(History(database), transfer, source_of)
     servicer = CleanupServicer(runs, previews, explainer, journal, History(database))
@@ -87,6 +88,12 @@ def _closing(executor: ThreadPoolExecutor) -> Callable[[], Awaitable[None]]:
         executor.shutdown(wait=False, cancel_futures=True)
 
     return close
+
+
+async def _stop_when(draining: asyncio.Event, runs: Runs) -> None:
+    # What is under way at the sources has the time of the drain to end.
+    await draining.wait()
+    runs.stop()
 
 
 async def _forget(journal: Journal, plans: PlanStore) -> None:

@@ -60,8 +60,8 @@ class Attempt:
         self.advanced = False
         """Something became of a file."""
 
-    async def run(self, connection: Connection) -> CleanupSummary:
-        """To its end, or until it is told to stop. Raises MediasyncError; see `Runs.run`."""
+    async def run(self, connection: Connection) -> CleanupSummary | None:
+        """What it came to; None if it was told to stop before its end. Raises MediasyncError; see `Runs.run`."""
         spec, tools = self._spec, self._tools
         await check_standing(spec, connection.probe.root, tools.transfer)
         self._say("looking at what was left open")
@@ -80,7 +80,7 @@ class Attempt:
         tools, gone = self._tools, (await self._tools.journal.counts(self._sync_id)).gone.files
         return await make_plan(connection, self._spec, self._library, tools.transfer, tools.plans, self._say, gone_before=gone)
 
-    async def _clean(self, connection: Connection, plan_id: str, planned: CleanupSummary) -> CleanupSummary:
+    async def _clean(self, connection: Connection, plan_id: str, planned: CleanupSummary) -> CleanupSummary | None:
         tools = self._tools
         # A plan that was made before an earlier attempt lists what that one dealt with.
         gone = await tools.journal.gone(self._sync_id) if self._policy.plan_id else set()
@@ -89,14 +89,13 @@ class Attempt:
         self._say("deleting")
         async with aclosing(tools.plans.batches(plan_id, self._policy.max_files_per_batch)) as batches:
             await sweep.run(_left(batches, gone))
-        if not self._stop.is_set():
-            await self._finish(connection, sweep, tally, await tools.plans.empty_folders(plan_id))
-        summary = tally.summary()
         if self._stop.is_set():
-            await tools.journal.save_summary(self._sync_id, summary)
-        else:
-            crash.point("cleanup.before_end")
-            await tools.journal.end_run(self._sync_id, summary)
+            await tools.journal.save_summary(self._sync_id, tally.summary())
+            return None
+        await self._finish(connection, sweep, tally, await tools.plans.empty_folders(plan_id))
+        summary = tally.summary()
+        crash.point("cleanup.before_end")
+        await tools.journal.end_run(self._sync_id, summary)
         return summary
 
     def progress(self, stage: str) -> CleanupProgress:

@@ -20,6 +20,7 @@ from mediasync.runtime import context
 from mediasync.sources.base import Source
 from mediasync.sources.retries import Attempts
 from services.cleanup.attempt import Attempt, OnProgress, Tools
+from services.cleanup.counting import CleanupProgress
 from services.cleanup.libraries import library_of
 from services.cleanup.store import NewRun
 from services.cleanup.trash import check_unverified
@@ -44,6 +45,7 @@ class Runs:
         self._open_source = open_source
         self._published = published
         self._active: dict[str, _Active] = {}
+        self._stopped = False
 
     async def run(self, sync_id: str, job_id: str, spec: SyncSpec, on_progress: OnProgress) -> CleanupSummary:
         """Cleans up, and returns what it came to over all attempts at the run. Cancelled, it lets what is under way at the source end, and
@@ -56,6 +58,8 @@ class Runs:
             # Of a caller that was cut off, and asks again.
             other.stop.set()
             await asyncio.wait({other.task})
+        if self._stopped:
+            raise MediasyncError(Reason.SERVICES_UNREACHABLE, "the clean-up service is going down; ask again")
         stop = asyncio.Event()
         task = asyncio.get_running_loop().create_task(self._run(sync_id, job_id, spec, on_progress, stop), name=f"clean-up {sync_id}")
         self._active[spec.source.key] = _Active(sync_id, stop, task)
@@ -71,11 +75,16 @@ class Runs:
         """The runs that are at work now."""
         return frozenset(active.sync_id for active in self._active.values())
 
-    async def close(self) -> None:
-        """Ends what runs: what is under way at the sources is waited for, for a while."""
-        tasks = {active.task for active in self._active.values()}
+    def stop(self) -> None:
+        """Tells what runs to end, and takes nothing more."""
+        self._stopped = True
         for active in self._active.values():
             active.stop.set()
+
+    async def close(self) -> None:
+        """Ends what runs: what is under way at the sources is waited for, for a while."""
+        self.stop()
+        tasks = {active.task for active in self._active.values()}
         if tasks:
             _, left = await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
             for task in left:
@@ -97,6 +106,7 @@ class Runs:
         if known.ended:
             return known.summary
         attempts = Attempts(spec.options)
+        on_progress = _never_back(on_progress)
         connected = False
         with _tracer.start_as_current_span("clean up"):
             while True:
@@ -108,7 +118,6 @@ class Runs:
                         summary = await attempt.run(connection)
                     finally:
                         await connection.close()
-                    break
                 except MediasyncError as error:
                     await attempt.save()
                     if not connected or stop.is_set():
@@ -123,8 +132,31 @@ class Runs:
                             await stop.wait()
                     if stop.is_set():
                         raise
+                    continue
+                if summary is None:
+                    text = f"the clean-up of {source.label} was stopped; asked for again, it goes on where it was"
+                    raise MediasyncError(Reason.SERVICES_UNREACHABLE, text)
+                break
         await self._published()
         return summary
+
+
+def _never_back(on_progress: OnProgress) -> OnProgress:
+    """The same, of which no number goes down: a new attempt begins with no plan."""
+    furthest = CleanupProgress("")
+
+    def tell(now: CleanupProgress) -> None:
+        nonlocal furthest
+        furthest = CleanupProgress(
+            now.stage,
+            max(now.files_total, furthest.files_total),
+            max(now.files_done, furthest.files_done),
+            max(now.bytes_total, furthest.bytes_total),
+            max(now.bytes_done, furthest.bytes_done),
+        )
+        on_progress(furthest)
+
+    return tell
 
 
 def policy_of(spec: SyncSpec) -> CleanupPolicy:

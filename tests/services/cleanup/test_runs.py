@@ -140,8 +140,8 @@ async def test_a_line_that_breaks_is_connected_again_and_nothing_is_counted_twic
     assert (summary.files_deleted, summary.files_scanned, summary.files_vanished) == (9, 9, 0)
     _counted(summary)
     assert sorted(place.transfer.cleaned) == [f"{number}.png".encode() for number in range(9)]
-    done = [(item.files_done, item.files_total) for item in running.progress if item.files_total]
-    assert done == sorted(done)
+    for numbers in ([item.files_done for item in running.progress], [item.files_total for item in running.progress]):
+        assert numbers == sorted(numbers)
 
 
 async def test_a_cap_counts_over_all_attempts_at_a_run(place: CleanupPlace, running: Running) -> None:
@@ -262,3 +262,30 @@ async def test_empty_dated_folders_go_and_named_ones_stay(place: CleanupPlace, r
     summary = await running.run(replace(place.spec(), folders=(b"out",)))
     assert sorted(path.name for path in (place.source / "out").iterdir()) == ["2020-01-02", "empty"]
     assert summary.folders_removed == 2
+
+
+async def test_a_service_that_goes_down_ends_its_runs_and_they_can_be_gone_on_with(place: CleanupPlace, running: Running) -> None:
+    for number in range(8):
+        place.synced(f"{number}.png")
+    runs = running.runs()
+
+    class Stopping(Through):
+        async def delete_unchanged(self, files):
+            async for outcome in self._connection.delete_unchanged(files):
+                runs.stop()
+                yield outcome
+
+    running.wrap = Stopping
+    with pytest.raises(MediasyncError) as caught:
+        await runs.run("sync_1", "job_1", place.spec(max_files_per_batch=1), running.progress.append)
+    assert caught.value.reason is Reason.SERVICES_UNREACHABLE
+    run = await place.journal.run("sync_1")
+    assert run is not None and not run.ended
+    assert 0 < run.summary.files_deleted == 8 - len(place.left()) < 8
+    assert not await place.journal.open_intents("name:box")
+    with pytest.raises(MediasyncError, match="going down"):
+        await runs.run("sync_1", "job_1", place.spec(), running.progress.append)
+    running.wrap = lambda connection: connection
+    summary = await running.run(place.spec())
+    assert place.left() == [] and summary.files_deleted == 8
+    _counted(summary)
