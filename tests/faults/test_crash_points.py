@@ -12,6 +12,7 @@ import pytest
 import mediasync
 import services
 from tests.faults import event_checker
+from tests.faults.cleanup.test_cleanup_crash_points import CLEANUP_POINTS
 from tests.faults.test_landing_crash_points import LANDING_POINTS
 from tests.fixtures.mortal import Mortal, until
 
@@ -61,8 +62,8 @@ def test_every_crash_point_in_the_code_is_driven_here() -> None:
     named = set()
     for package in (mediasync, services):
         for path in Path(package.__path__[0]).rglob("*.py"):
-            named |= set(re.findall(r'crash\.point\("([^"]+)"\)', path.read_text()))
-    assert named == {*CRASH_POINTS, *RECEIVER_POINTS, *LANDING_POINTS, *driven_elsewhere()}
+            named |= set(re.findall(r'(?:crash\.point\(|OutboxPublisher\(.*, )"([^"]+)"\)', path.read_text()))
+    assert named == {*CRASH_POINTS, *RECEIVER_POINTS, *LANDING_POINTS, *CLEANUP_POINTS, *driven_elsewhere()}
 
 
 def driven_elsewhere() -> set[str]:
