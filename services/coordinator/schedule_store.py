@@ -39,6 +39,11 @@ class ScheduleStore:
         """Keeps what is known of a schedule, but for whether it is held."""
         await self._store.database.write(lambda connection: _put(connection, schedule))
 
+    async def drop(self, name: str) -> None:
+        """Forgets a schedule."""
+        change = _schedules.delete().where(_schedules.c.name == name)
+        await self._store.database.write(lambda connection: connection.execute(change).rowcount)
+
     async def pause(self, request: Request, new: StoredSchedule, *, paused: bool) -> StoredSchedule:
         """Holds a schedule, or lets it go on from `new.seen_time`, once for each request id. Returns it as it is with that."""
 

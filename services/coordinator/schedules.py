@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import tzinfo
@@ -46,6 +47,9 @@ class Schedules:
         self._clock = clock
         self._zone = zone
         self._said = ""
+        # What was looked at last, and when something of it is due next: until then the store is not asked.
+        self._looked: Mapping[str, Plan] | None = None
+        self._looked_time = self._next_time = 0.0
 
     async def run(self) -> None:
         """Looks again and again."""
@@ -64,17 +68,25 @@ class Schedules:
         except MediasyncError as error:
             self._say(f"nothing is begun by its schedule: {error.message}")
             return
-        if not plans:
+        now = self._clock()
+        # A clock that went back is looked at too.
+        if plans is self._looked and self._looked_time <= now < self._next_time:
             return
         stored = await self._store.all()
-        now = self._clock()
+        for name, found in stored.items():
+            if name not in plans and not found.paused:
+                await self._store.drop(name)
+        next_times = [math.inf]
         for name, plan in plans.items():
-            found = stored.get(name)
-            if found is None or found.times != plan.times.text:
-                # From now on: when it would have been due before it was written, nobody meant.
-                await self._store.put(dataclasses.replace(found or StoredSchedule(name), times=plan.times.text, seen_time=now))
-            elif not found.paused:
-                await self._see_to(plan, found, now)
+            known = stored.get(name)
+            if known is None or known.times != plan.times.text or known.seen_time > now:
+                # From now on: when it would have been due before it was written, or by a clock that was wrong, nobody meant.
+                await self._store.put(dataclasses.replace(known or StoredSchedule(name), times=plan.times.text, seen_time=now))
+            elif not known.paused:
+                await self._see_to(plan, known, now)
+            if known is None or not known.paused:
+                next_times.append(plan.times.next_after(now, self._zone) or math.inf)
+        self._looked, self._looked_time, self._next_time = plans, now, min(next_times)
 
     async def list(self, limit: int, after: str) -> list[Schedule]:
         """Schedules by name, from the first behind `after`. Raises CONFIGURATION_INVALID when the file cannot be read."""
@@ -88,6 +100,7 @@ class Schedules:
             raise MediasyncError(Reason.SCHEDULE_NOT_FOUND, f"there is no schedule {name[:100]!r}{did_you_mean(name, plans)}")
         plan = plans[name]
         stored = await self._store.pause(request, StoredSchedule(name, plan.times.text, seen_time=self._clock()), paused=paused)
+        self._looked = None
         return self._shown(plan, stored)
 
     async def _see_to(self, plan: Plan, found: StoredSchedule, now: float) -> None:

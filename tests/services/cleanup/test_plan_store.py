@@ -99,3 +99,9 @@ def test_what_is_put_aside_comes_back_oldest_first_and_leaves_nothing_behind(tmp
         store.add(groups[2:])
         assert list(tmp_path.iterdir()) == []
         assert list(store.oldest_first()) == [groups[1], groups[3], groups[0], groups[2]]
+
+
+def test_where_nothing_can_be_put_aside_the_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MediasyncError, match="nowhere") as caught:
+        DueStore(tmp_path / "nowhere")
+    assert caught.value.reason is Reason.DATA_FOLDER_UNUSABLE

@@ -177,6 +177,24 @@ async def test_recovered_jobs_hold_the_supervisor_too(start_coordinator: StartCo
     await second.client.finished(job_id)
 
 
+async def test_a_service_that_is_started_on_demand_is_asked_for(tmp_path: Path) -> None:
+    hold = SupervisorHold(tmp_path)
+    # Nobody starts anything here: who calls it finds out.
+    await hold.need("cleanup")
+    asked: list[bytes] = []
+    answers = [b'{"ready": true}\n', b'{"error": {"reason": "SERVICE_FAILED", "message": "it ends at once"}}\n', b""]
+
+    async def supervise(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(answers[len(asked) - 1])
+        writer.close()
+
+    async with await asyncio.start_unix_server(supervise, tmp_path / SOCKET_NAME):
+        for _ in answers:
+            await hold.need("cleanup")
+    assert asked == [b'{"op": "need", "service": "cleanup"}\n'] * 3
+
+
 class Silence:
     """Takes reports, and is one reporter for all."""
 

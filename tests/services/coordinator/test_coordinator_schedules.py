@@ -211,6 +211,41 @@ async def test_a_change_of_the_times_counts_from_then_on_and_mistakes_change_not
     assert len(await bench.begun()) == 1
 
 
+async def test_a_schedule_that_was_taken_out_and_a_clock_that_was_wrong_leave_nothing_to_make_up_for(bench: Bench) -> None:
+    bench.idle.plans = daily = plans_of({"forge": spec()}, {"forge": "@daily"}, {})
+    schedules = bench.schedules()
+    await schedules.look()
+    bench.idle.plans = {}
+    await schedules.look()
+    assert await ScheduleStore(bench.store).all() == {}
+    bench.at(11, 23, 12)
+    bench.idle.plans = daily
+    await schedules.look()
+    await schedules.look()
+    # For a moment it seemed to be December.
+    bench.at(12, 20, 12)
+    await schedules.look()
+    [job] = await bench.begun()
+    await bench.end(job)
+    bench.at(11, 24, 13)
+    await schedules.look()
+    bench.at(11, 25, 0, 1)
+    await schedules.look()
+    assert len(await bench.begun()) == 2
+
+
+async def test_the_store_is_asked_only_when_something_is_due(bench: Bench) -> None:
+    bench.idle.plans = plans_of({"forge": spec()}, {"forge": "@hourly"}, {})
+    schedules = bench.schedules()
+    await schedules.look()
+    await ScheduleStore(bench.store).drop("forge")
+    await schedules.look()
+    assert await ScheduleStore(bench.store).all() == {}
+    bench.at(11, 21, 13)
+    await schedules.look()
+    assert (await ScheduleStore(bench.store).all())["forge"].seen_time == bench.now
+
+
 async def test_a_job_that_cannot_be_is_not_begun(bench: Bench) -> None:
     nowhere = replace(spec(), dest_path="")
     bench.idle.plans = plans_of({"forge": nowhere}, {"forge": "@hourly"}, {"forge": ("forge", "@hourly", nowhere)})

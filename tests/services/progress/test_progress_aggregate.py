@@ -52,6 +52,19 @@ def test_a_lower_number_does_not_count_and_a_total_is_never_below_what_is_done()
     }
 
 
+def test_a_clean_up_has_its_own_numbers_and_its_percent_where_nothing_is_brought() -> None:
+    cleaning = job(ProgressStatus.CLEANING, files_to_clean=10, files_cleaned=4, bytes_to_clean=1000, bytes_cleaned=400)
+    stale = job(ProgressStatus.CLEANING, files_to_clean=10, files_cleaned=2)
+    picture = picture_of(("coordinator", cleaning), ("coordinator", stale))
+    assert (picture.status, picture.percent) == (ProgressStatus.CLEANING, 40.0)
+    assert (picture.files_to_clean, picture.files_cleaned, picture.bytes_to_clean, picture.bytes_cleaned) == (10, 4, 1000, 400)
+    # After a sync the percent is that of what was brought.
+    after = picture_of(("a", UnitProgress(TRANSFERRING, rows(x=10), done=True)), ("coordinator", cleaning))
+    assert (after.status, after.percent, after.files_done, after.files_cleaned) == (ProgressStatus.CLEANING, 99.9, 10, 4)
+    ended = picture_of(("coordinator", cleaning), ("coordinator", job(ProgressStatus.COMPLETE)))
+    assert (ended.status, ended.percent, ended.files_cleaned) == (ProgressStatus.COMPLETE, 100.0, 4)
+
+
 def test_a_repeated_report_changes_nothing() -> None:
     aggregate = JobAggregate("sync_1")
     assert aggregate.merge("a", unit(3), 0.0) is Change.MILESTONE
