@@ -149,3 +149,43 @@ def test_a_data_folder_that_cannot_be_one_is_named(case: Case) -> None:
     with case.untouched():
         result = case.run("sync", case.url, case.library, "--json", MEDIASYNC_HOME=str(file))
     refused(result, 2, "DATA_FOLDER_UNUSABLE", f"{file} is there and is not a folder", "Choose another data folder (MEDIASYNC_HOME)")
+
+
+def test_a_clean_up_that_cannot_be_meant_so_deletes_nothing_and_says_what_is_wrong(case: Case) -> None:
+    """Each mistake that somebody makes with `mediasync clean`, one after the other, on a source whose files are all due."""
+    clean = ("clean", case.url, *case.login, "--older-than", "1h", "--json")
+    here = ("--library", str(case.library))
+    other = case.folder / "other"
+    other.mkdir()
+    case.write("txt2img-images/00000.txt")  # one that is not the highest number
+    with case.untouched():
+        named = case.run("sources", "add", "clean-nas", case.url, *case.login, "--dest", case.library)
+        assert named.code == 0, named.err
+        nobody = case.run("clean", "clean-nsa", "--yes", "--json")
+        refused(nobody, 2, "SOURCE_NOT_FOUND", "there is no source 'clean-nsa'; the nearest is 'clean-nas'")
+        refused(case.run(*clean, "--yes"), 2, "INVALID_ARGUMENT", "there is no library to compare with", "--library DIR", "MEDIA_BASE")
+        refused(case.run(*clean, *here), 2, "INVALID_ARGUMENT", "there is nobody to ask", "--dry-run", "--yes")
+        refused(case.run(*clean, *here, "--yes"), 2, "CLEANUP_NOTHING_SYNCED", f"nothing of {case.url} is on record in", "or sync it first")
+        refused(case.run(*clean, *here, "--dry-run"), 2, "CLEANUP_NOTHING_SYNCED", "a URL and a name are two sources")
+        missing = case.run(*clean, *here, "--yes", "--folder", "txt2img")
+        refused(missing, 3, "SOURCE_FOLDER_MISSING", "has no folder txt2img", "txt2img-images")
+
+    case.complete()
+    with case.untouched():
+        library = case.run("clean", case.library, *here, "--older-than", "0s", "--yes", "--json")
+        refused(
+            library, 2, "CLEANUP_IS_LIBRARY", f"{case.library} is not cleaned up: it is a library", "the folder that pictures come from"
+        )
+        elsewhere = case.run(*clean, "--library", other, "--yes")
+        refused(elsewhere, 2, "CLEANUP_NOTHING_SYNCED", f"in the library {other}")
+        (case.library / ".mediasync").rename(other / "aside")
+        unmounted = case.run(*clean, *here, "--yes")
+        refused(unmounted, 4, "LIBRARY_MARKER_MISSING", "its disk is not mounted")
+        (other / "aside").rename(case.library / ".mediasync")
+
+
+def test_what_nothing_is_due_of_is_left_with_0_and_says_why(case: Case) -> None:
+    case.complete()
+    cleaned = case.run("clean", case.url, *case.login, "--library", case.library, "--older-than", "3650d", "--yes", "--json")
+    assert cleaned.code == 0, cleaned.err
+    assert (cleaned.json["files_deleted"], cleaned.json["kept_by_reason"]) == (0, {"too_young": 1})
