@@ -62,7 +62,7 @@ def test_every_crash_point_in_the_code_is_driven_here() -> None:
     named = set()
     for package in (mediasync, services):
         for path in Path(package.__path__[0]).rglob("*.py"):
-            named |= set(re.findall(r'(?:crash\.point\(|OutboxPublisher\(.*, )"([^"]+)"\)', path.read_text()))
+            named |= set(re.findall(r'(?:crash\.point\(|OutboxPublisher\(.*, )"([^".]+\.[^"]+)"\)', path.read_text()))
     assert named == {*CRASH_POINTS, *RECEIVER_POINTS, *LANDING_POINTS, *CLEANUP_POINTS, *driven_elsewhere()}
 
 
