@@ -126,6 +126,7 @@ class Disturber:
         path, other = self._any_file(), self._any_name()
         if os.path.lexists(other):
             return f"{other!r} is there"
+        os.makedirs(os.path.dirname(other), exist_ok=True)
         os.link(path, other)
         self._ledger.wrote(other)
         return f"{path!r} {other!r}"
@@ -140,6 +141,7 @@ class Disturber:
         path, other = self._any_file(), self._any_name()
         if os.path.lexists(other):
             return f"{other!r} is there"
+        os.makedirs(os.path.dirname(other), exist_ok=True)
         os.rename(path, other)
         self._ledger.moved(path, other)
         return f"{path!r} {other!r}"

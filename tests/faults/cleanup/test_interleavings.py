@@ -32,8 +32,8 @@ async def test_i3_whatever_happens_meanwhile_nothing_goes_that_the_library_does_
     async def live(number: int, executor: ThreadPoolExecutor) -> None:
         async with room:
             world = World(tmp_path / str(number), _SEED + number, executor)
-            await world.start()
             try:
+                await world.start()
                 for _ in range(_IN_ONE_WORLD):
                     await world.interleaving()
                 world.ledger.close()

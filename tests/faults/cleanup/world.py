@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -56,13 +56,19 @@ class World:
         self._runs_done = 0
         self._clock_ns = 0
         self._failure: BaseException | None = None
+        self._open: list[Callable[[], Awaitable[object]]] = []
 
     async def start(self) -> None:
+        self._open.append(self._agents.close)
         await self._agents.start()
         self._transfer_database = Database.open(f"sqlite:///{self._home}/transfer.db", MIGRATIONS)
+        self._open.append(self._transfer_database.close)
         self._database = Database.open(f"sqlite:///{self._home}/cleanup.db", CLEANUP_MIGRATIONS)
+        self._open.append(self._database.close)
         self._worker = TransferWorker(self._transfer_database, self._home, lambda spec: _Source(self._agents))
+        self._open.append(self._worker.close)
         self._keeper = LibraryKeeper(self._transfer_database, self._home, self._worker.library, Notice(), Notice())
+        self._open.append(self._keeper.close)
         self._journal = Journal(self._database)
         tools = Tools(
             journal=self._journal,
@@ -73,14 +79,11 @@ class World:
         )
         watched = _Source(self._agents, self)
         self._runs = Runs(tools, lambda spec: watched, _nothing)
+        self._open.append(self._runs.close)
 
     async def close(self) -> None:
-        await self._runs.close()
-        await self._keeper.close()
-        await self._worker.close()
-        await self._agents.close()
-        await self._transfer_database.close()
-        await self._database.close()
+        for close in reversed(self._open):
+            await close()
 
     async def interleaving(self) -> None:
         """Files come and are synced, mostly; then a clean-up, with things happening at moments of it."""
