@@ -49,3 +49,24 @@ def test_a_source_is_emptied_of_what_the_library_has(installation: Installation)
     assert {path: after[path] for path in before if path != DAMAGED.encode()} == {
         path: digest for path, digest in before.items() if path != DAMAGED.encode()
     }
+
+
+def test_a_sync_of_a_source_of_the_file_ends_with_a_clean_up(installation: Installation) -> None:
+    for path in PICTURES:
+        installation.write(path, png(text_chunk("name", path)))
+    config = installation.folder / "config.yaml"
+    server = f"identity_file: {installation.server.identity_file}, known_hosts: {installation.server.known_hosts}"
+    config.write_text(
+        f"sources:\n  forge: {{url: {installation.url}, destination: {installation.library}, {server}, cleanup: {{keep_last: 3}}}}\n"
+        f"cleanup: {{targets: [{{name: disk, path: {installation.folder}, schedule: '@daily'}}]}}\n"
+    )
+    # No services run: the one that cleans up is started when the sync comes to it.
+    synced = installation.run("sync", "forge", "--json", MEDIASYNC_CONFIG=str(config))
+    assert synced.code == 0, synced.out + synced.err
+    assert (synced.json["state"], synced.json["files_transferred"]) == ("complete", 12)
+    assert synced.json["cleanup"]["files_deleted"] == 9, synced.out
+    assert synced.json["cleanup"]["kept_by_reason"] == {"keep_last": 3}
+    assert len(installation.hashes(installation.library)) == 12
+    assert sorted(installation.hashes(installation.source)) == [path.encode() for path in PICTURES[-3:]]
+    schedules = installation.run("schedules", "list", "--json", MEDIASYNC_CONFIG=str(config))
+    assert "cleanup:disk" in schedules.out
