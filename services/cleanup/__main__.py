@@ -48,11 +48,11 @@ async def wire(service: Service) -> None:
     transfer = GrpcTransfer(service.channel("transfer"))
     readers = ThreadPoolExecutor(READERS, thread_name_prefix="copies")
 
-    def source_of(spec: SyncSpec) -> Source:
+    def opened(spec: SyncSpec) -> Source:
         # Not before it is needed: what talks to sources is most of what there is to load.
-        from mediasync.sources.factory import open_source
+        from services.cleanup.sources import source_of
 
-        return open_source(spec.source, home=service.home.path, folders=spec.folders)
+        return source_of(spec, service.home.path)
 
     def checker(library: OriginLibrary, policy: CleanupPolicy) -> CopyCheck:
         return CopyCheck(library.root, library.uuid, readers, without_copies=policy.clean_culled or not policy.verify_synced)
@@ -69,15 +69,15 @@ async def wire(service: Service) -> None:
                     await emptied.wait_past(seen)
 
     tools = Tools(journal, plans, transfer, checker, written.announce)
-    runs = Runs(tools, source_of, published)
+    runs = Runs(tools, opened, published)
     service.on_stop(_closing(readers))
     service.on_stop(runs.close)
     publish = to_event_log(service.channel("ingest"))
     service.spawn(OutboxPublisher(journal, publish, (written,), emptied, "cleanup.after_publish").run(), "outbox")
     service.spawn(_forget(journal, plans), "retention")
     service.spawn(_stop_when(service.draining, runs), "stop")
-    previews = Previews(plans, transfer, source_of)
-    explainer = Explainer(History(database), transfer, source_of)
+    previews = Previews(plans, transfer, opened)
+    explainer = Explainer(History(database), transfer, opened)
     servicer = CleanupServicer(runs, previews, explainer, journal, History(database))
     service.add(cleanup_pb2_grpc.add_CleanupServicer_to_server, servicer, "mediasync.v1.Cleanup")
 

@@ -10,16 +10,17 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import CleanupSummary, KeptReason, SyncSpec
+from mediasync.model import CleanupSummary, Engine, KeptReason, SyncSpec
 from mediasync.sources.base import Connection
-from mediasync.sources.factory import open_source
 from services.cleanup.attempt import Tools
 from services.cleanup.counting import CleanupProgress
 from services.cleanup.plan_store import PlanStore
 from services.cleanup.planning import make_plan
 from services.cleanup.runs import Runs
+from services.cleanup.sources import source_of
 from services.cleanup.verification import READERS, CopyCheck
 from tests.fixtures.cleanup import CleanupPlace
+from tests.fixtures.ssh import shared_sshd
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Opened:
 
     async def connect(self) -> Connection:
         self.running.connections += 1
-        return self.running.wrap(await open_source(self.spec.source, home=self.running.place.folder / "home").connect())
+        return self.running.wrap(await source_of(self.spec, self.running.place.folder / "home").connect())
 
 
 class Through:
@@ -289,3 +290,35 @@ async def test_a_service_that_goes_down_ends_its_runs_and_they_can_be_gone_on_wi
     summary = await running.run(place.spec())
     assert place.left() == [] and summary.files_deleted == 8
     _counted(summary)
+
+
+@pytest.mark.needs_sshd
+@pytest.mark.parametrize("engine", [Engine.AGENT, Engine.POSIX, Engine.SFTP, Engine.RSYNC])
+async def test_over_a_real_server_each_engine_cleans_up_and_looks_at_what_was_left_open(
+    place: CleanupPlace, running: Running, engine: Engine
+) -> None:
+    server = shared_sshd(place.source, "Subsystem sftp internal-sftp\n")
+    for number in range(5):
+        place.synced(f"2020-01-01/{number}.png", days=4)
+        place.synced(f"2020-01-01/{number}.txt", days=4)
+    place.synced("young.png", days=0.2)
+    (place.library / "2020-01-01/3.txt").write_bytes(b"x")
+    left = place.synced("left.png")
+    await place.begin("sync_old")
+    numbers = await place.journal.add_intents("sync_old", [place.row(left)])
+    await place.journal.verified([(numbers[0], left.path)])
+    (place.source / "left.png").unlink()
+    # What was synced by one of the coarse engines is known again by all.
+    place.transfer.coarse = engine in (Engine.SFTP, Engine.RSYNC)
+    spec = replace(place.spec(max_files_per_batch=4), source=server.spec(place.source, name="box", engine=engine))
+    summary = await running.run(spec)
+    assert place.left() == ["2020-01-01/3.png", "2020-01-01/3.txt", "young.png"]
+    assert summary.files_deleted == 8
+    assert {reason: files.files for reason, files in summary.kept.items()} == {
+        KeptReason.TOO_YOUNG: 1,
+        KeptReason.COPY_CORRUPT: 1,
+        KeptReason.COMPANION: 1,
+    }
+    _counted(summary)
+    assert not await place.journal.open_intents("name:box")
+    assert b"left.png" in place.transfer.cleaned
