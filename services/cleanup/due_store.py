@@ -11,10 +11,12 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from mediasync.errors import MediasyncError, Reason
 from mediasync.model import KeptReason
 
 _CACHE_KIB = 4096
@@ -46,20 +48,13 @@ class DueFiles:
 
 
 class DueStore:
-    """Puts files aside. Blocking, and used by one thread at a time."""
+    """Puts files aside. Blocking, and used by one thread at a time. Every method raises DATA_FOLDER_UNUSABLE where there is no room."""
 
     def __init__(self, folder: Path) -> None:
-        """Its file is in `folder`. Raises OSError and sqlite3.Error, as its methods do."""
-        number, path = tempfile.mkstemp(prefix="due-", suffix=".tmp", dir=folder)
-        try:
-            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode = OFF")
-            self._database.execute("PRAGMA synchronous = OFF")
-            self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            self._database.execute(_CREATE)
-        finally:
-            os.close(number)
-            os.unlink(path)
+        """Its file is in `folder`."""
+        self._folder = folder
+        with self._usable():
+            self._database = _nameless(folder)
 
     def __enter__(self) -> Self:
         return self
@@ -69,14 +64,39 @@ class DueStore:
 
     def add(self, groups: Iterable[DueFiles]) -> None:
         """Puts some more aside."""
-        self._database.execute("BEGIN")
-        self._database.executemany(_ADD, [(group.age_ns, group.files[0].path, _packed(group)) for group in groups])
-        self._database.execute("COMMIT")
+        rows = [(group.age_ns, group.files[0].path, _packed(group)) for group in groups]
+        with self._usable():
+            self._database.execute("BEGIN")
+            self._database.executemany(_ADD, rows)
+            self._database.execute("COMMIT")
 
     def oldest_first(self) -> Iterator[DueFiles]:
         """All of them; of the same age in the order of their paths."""
-        for (body,) in self._database.execute(_OLDEST_FIRST):
-            yield _unpacked(body)
+        with self._usable():
+            for (body,) in self._database.execute(_OLDEST_FIRST):
+                yield _unpacked(body)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            message = f"files that are due cannot be put aside in {self._folder}: {error}"
+            raise MediasyncError(Reason.DATA_FOLDER_UNUSABLE, message, "See that there is space, and try again.") from error
+
+
+def _nameless(folder: Path) -> sqlite3.Connection:
+    number, path = tempfile.mkstemp(prefix="due-", suffix=".tmp", dir=folder)
+    try:
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        database.execute("PRAGMA journal_mode = OFF")
+        database.execute("PRAGMA synchronous = OFF")
+        database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        database.execute(_CREATE)
+    finally:
+        os.close(number)
+        os.unlink(path)
+    return database
 
 
 def _packed(group: DueFiles) -> bytes:
