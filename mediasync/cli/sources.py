@@ -23,7 +23,7 @@ from mediasync.cli.arguments import (
 
 if TYPE_CHECKING:
     from mediasync.client import Client
-    from mediasync.model import HostKey, NamedSource, SourceReport, SourceSpec
+    from mediasync.model import HostKey, NamedSource, SourceReport, SourceSpec, SyncSpec
 
 app = typer.Typer(help="Named sources: where files come from.", no_args_is_help=True)
 
@@ -159,6 +159,7 @@ def show(name: Name, as_json: AsJson = False, coordinator: Coordinator = "") -> 
             ("folders", ", ".join(display(folder) for folder in spec.folders) or "the type's, or everything"),
             *_connection_pairs(spec.source),
             ("parallel", spec.options.parallel_transfers),
+            ("clean-up", _cleanup(spec)),
             ("from", "the configuration file" if source.origin.value == "configuration" else "`mediasync sources add`"),
             ("added", output.moment(source.create_time)),
         ]
@@ -371,6 +372,17 @@ def _connection_pairs(source: SourceSpec) -> list[tuple[str, str]]:
     return pairs
 
 
+def _cleanup(spec: SyncSpec) -> str:
+    """When it is cleaned up, and of what, in short."""
+    from mediasync.cli.clean_display import why
+    from mediasync.model import KeptReason
+
+    if spec.cleanup is None or not spec.cleanup.after_sync:
+        return "when it is asked for: `mediasync clean`"
+    dry = ", only told (dry_run)" if spec.cleanup.dry_run else ""
+    return f"after each sync{dry}; files {why(KeptReason.TOO_YOUNG, spec.cleanup)} stay"
+
+
 def source_json(source: NamedSource) -> dict[str, Any]:
     """A named source for machines."""
     from mediasync.cli.output import plain
@@ -387,5 +399,6 @@ def source_json(source: NamedSource) -> dict[str, Any]:
         "dest_path": spec.dest_path,
         "folders": plain(spec.folders),
         "options": plain(spec.options),
+        "cleanup": plain(spec.cleanup),
         "create_time": source.create_time,
     }
