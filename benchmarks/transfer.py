@@ -19,7 +19,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,7 @@ async def measure(options: argparse.Namespace, work: Path) -> None:
                     continue
                 way = Way(server, server.host, server.port)
                 if line.rate_mbit:
-                    way = stack.enter_context(_Proxy(server, line)).way
+                    way = Way(server, *stack.enter_context(proxied(server, line)))
                 spec = server.spec(host=way.host, port=way.port, known_hosts_files=(), accept_new_host_key=True)
                 results: dict[str, list[Timing]] = {name: [] for name in (*OURS, *peers)}
                 for _ in range(options.rounds):
@@ -80,24 +81,19 @@ async def measure(options: argparse.Namespace, work: Path) -> None:
                 console.print(table(title, results, size_bytes, ideal))
 
 
-class _Proxy:
-    """The long line, in a process of its own. Not on loopback where this machine has another address: a far host is what it stands for."""
-
-    def __init__(self, server: SshServer, line: Line) -> None:
-        self._server = server
-        self._host = _own_address()
-        command = [sys.executable, "-m", "benchmarks.line", "--to", f"{server.host}:{server.port}", "--listen", self._host]
-        command += ["--round-trip-ms", str(line.round_trip_ms), "--rate-mbit", str(line.rate_mbit)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
-
-    def __enter__(self) -> _Proxy:
-        assert self._process.stdout is not None
-        self.way = Way(self._server, self._host, int(self._process.stdout.readline()))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+@contextmanager
+def proxied(server: SshServer, line: Line) -> Iterator[tuple[str, int]]:
+    """The long line, in a process of its own: the host and the port of its near end. Not on loopback where this machine has another
+    address: a far host is what it stands for."""
+    host = _own_address()
+    command = [sys.executable, "-m", "benchmarks.line", "--to", f"{server.host}:{server.port}", "--listen", host]
+    command += ["--round-trip-ms", str(line.round_trip_ms), "--rate-mbit", str(line.rate_mbit)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield host, int(process.stdout.readline())
+        finally:
+            process.kill()
 
 
 def _own_address() -> str:
