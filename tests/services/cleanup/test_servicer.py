@@ -35,16 +35,17 @@ from tests.fixtures.cleanup import CleanupPlace, away
 
 @dataclass
 class Served:
-    """The service, and a client's stub. While `hold` is not set, connecting takes for ever."""
+    """The service, and a client's stub. While `hold` is not set, connecting takes for ever; `connecting` says that it began."""
 
     stub: Any
     runs: Runs
     hold: asyncio.Event
+    connecting: asyncio.Event
 
 
 @pytest.fixture
 async def served(place: CleanupPlace) -> AsyncIterator[Served]:
-    hold = asyncio.Event()
+    hold, connecting = asyncio.Event(), asyncio.Event()
     hold.set()
 
     class Held:
@@ -52,6 +53,7 @@ async def served(place: CleanupPlace) -> AsyncIterator[Served]:
             self._source = source
 
         async def connect(self) -> Any:
+            connecting.set()
             await hold.wait()
             return await self._source.connect()
 
@@ -74,7 +76,7 @@ async def served(place: CleanupPlace) -> AsyncIterator[Served]:
         await service.start()
         channel = open_channel(service.home.socket_address("cleanup"))
         try:
-            yield Served(cleanup_pb2_grpc.CleanupStub(channel), runs, hold)
+            yield Served(cleanup_pb2_grpc.CleanupStub(channel), runs, hold, connecting)
         finally:
             hold.set()
             await channel.close()
@@ -137,8 +139,7 @@ async def test_a_run_whose_caller_is_gone_is_at_work_until_it_has_ended(place: C
     place.synced("a.png")
     served.hold.clear()
     call = served.stub.RunCleanup(pb.RunCleanupRequest(sync_id="sync_1", job_id="job_1", spec=convert.spec_to_pb(place.spec())))
-    while not served.runs.active:
-        await asyncio.sleep(0.01)
+    await served.connecting.wait()
     with pytest.raises(MediasyncError) as caught:
         await _ran(served, place.spec(), "sync_2")
     assert caught.value.reason is Reason.CLEANUP_BUSY
