@@ -14,7 +14,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mediasync.sources.base import MOST_JOINED
 
@@ -22,10 +22,10 @@ _NOTES = (b".txt", b".json")
 _VIDEOS = (b".mp4", b".webm", b".gif", b".mov", b".mkv")
 _NUMBERED = re.compile(rb".*_[0-9]{5,}", re.DOTALL)
 _AUDIO = b"-audio"
+_BESIDE = (*_NOTES, *_VIDEOS)
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Files that go together or not at all, as their places in the folder: main files, then the rest, each in the order of their names."""
 
     mains: tuple[int, ...]
@@ -50,9 +50,13 @@ class Companions:
         self._names = names
         self._places: Mapping[bytes, int] = dict(zip(names, range(len(names)), strict=True))
         self._groups: dict[int, Group] = {}
+        # Of a folder that has nothing but pictures, nothing goes with anything.
+        self._alone = not any(name.endswith(_BESIDE) for name in names)
 
     def group_of(self, place: int) -> Group:
         """The group that a file belongs to."""
+        if self._alone:
+            return Group((place,))
         known = self._groups.get(place)
         if known is not None:
             return known

@@ -9,9 +9,10 @@ Links are not followed, whatever the sync does: a file is deleted by its own nam
 from __future__ import annotations
 
 import asyncio
+import bisect
 import operator
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mediasync.errors import MediasyncError, Reason
@@ -55,13 +56,15 @@ class Listing:
     def entries(self, places: Sequence[int]) -> dict[int, FileEntry]:
         """The files at some places."""
         found: dict[int, FileEntry] = {}
-        wanted = {self._order[place]: place for place in places}
-        start = 0
+        wanted = sorted((self._order[place], place) for place in places)
+        start = first = 0
         for piece in self._pieces:
-            here = sorted(at for at in wanted if start <= at < start + len(piece))
-            for at, entry in zip(here, packed.picked(piece, [at - start for at in here]), strict=True):
-                found[wanted[at]] = entry
-            start += len(piece)
+            end = bisect.bisect_left(wanted, (start + len(piece),), first)
+            here = wanted[first:end]
+            if here:
+                entries = packed.picked(piece, [at - start for at, _ in here])
+                found.update(zip((place for _, place in here), entries, strict=True))
+            start, first = start + len(piece), end
         return found
 
 
@@ -171,26 +174,39 @@ class Look:
             self.seen.listed += len(listing.files.names)
             judgement = judge(listing.files, self._terms)
             self.seen.count(judgement.kept)
-            aside += self._aside(listing, judgement)
+            if judgement.groups:
+                self.seen.due = True
+                self.seen.listed_in[path] = len(listing.files.names)
+            for some in self._aside(listing, judgement):
+                aside += some
+                if len(aside) >= _JUDGED_AT_ONCE:
+                    self._due.add(aside)
+                    aside = []
         if aside:
             self._due.add(aside)
 
-    def _aside(self, listing: Listing, judgement: Judgement) -> list[DueFiles]:
+    def _aside(self, listing: Listing, judgement: Judgement) -> Iterator[list[DueFiles]]:
+        """What is put aside of a folder, some at a time."""
         files, groups, stays = listing.files, judgement.groups, judgement.stays
+        for start in range(0, len(groups), _JUDGED_AT_ONCE):
+            some = groups[start : start + _JUDGED_AT_ONCE]
+            entries = listing.entries([place for group in some for place in group.places])
+            yield [
+                DueFiles(tuple(_due(entries[place], files.ages[place]) for place in group.places), group.age_ns, group.extra)
+                for group in some
+            ]
         shown = stays[: _MOST_STAYS - self._stays]
         self._stays += len(shown)
         self.seen.stays_left_out += len(stays) - len(shown)
-        if groups:
-            self.seen.due = True
-            self.seen.listed_in[files.path] = len(files.names)
-        entries = listing.entries([*(place for group in groups for place in group.places), *(stay.place for stay in shown)])
+        entries = listing.entries([stay.place for stay in shown])
+        yield [
+            DueFiles((_due(entries[stay.place], files.ages[stay.place], stay.reason, stay.message),), files.ages[stay.place])
+            for stay in shown
+        ]
 
-        def file(place: int, kept: KeptReason | None = None, message: str = "") -> DueFile:
-            entry = entries[place]
-            return DueFile(entry.path, entry.size_bytes, entry.mtime_ns, entry.inode, files.ages[place], kept, message)
 
-        aside = [DueFiles(tuple(map(file, group.places)), group.age_ns, group.extra) for group in groups]
-        return aside + [DueFiles((file(stay.place, stay.reason, stay.message),), files.ages[stay.place]) for stay in shown]
+def _due(entry: FileEntry, age_ns: int, kept: KeptReason | None = None, message: str = "") -> DueFile:
+    return DueFile(entry.path, entry.size_bytes, entry.mtime_ns, entry.inode, age_ns, kept, message)
 
 
 def in_words(offset_seconds: float) -> str:

@@ -36,6 +36,7 @@ SECOND_NS = 10**9
 _MINUTE_NS = 60 * SECOND_NS
 _HOUR_NS = 60 * _MINUTE_NS
 _FEW_NAMES = 8
+_FEW_FILES = 8
 # File systems and their clocks round times.
 _FUTURE_NS = 2 * SECOND_NS
 
@@ -175,6 +176,7 @@ class _Judge:
         self._companions = Companions(())
         self._newest: frozenset[tuple[int, ...]] = frozenset()
         self._highest: dict[bytes, int] = {}
+        self._asked: Counter[bytes] = Counter()
 
     def judgement(self) -> Judgement:
         files, terms, result = self._files, self._terms, Judgement()
@@ -200,7 +202,8 @@ class _Judge:
             if place in done:
                 continue
             group = self._companions.group_of(place)
-            done.update(group.places)
+            if len(group.places) > 1:
+                done.update(group.places)
             kept = self._kept(group)
             if kept is None:
                 for member in group.places:
@@ -338,8 +341,10 @@ class _Judge:
             # All names of the series begin so. ":" comes right after "9".
             start, end = (bisect.bisect_left(names, prefix + mark) for mark in (b"0", b":"))
             mine = self._rank(place, prefix)
-            # Mostly one of the last names is of a higher number, which is all that is to be known.
-            if any(self._rank(other, prefix) > mine for other in range(max(start, end - _FEW_NAMES), end)):
+            # Mostly one of the last names is of a higher number, which is all that is to be known of a few files.
+            self._asked[prefix] += 1
+            last = range(max(start, end - _FEW_NAMES), end)
+            if self._asked[prefix] <= _FEW_FILES and any(self._rank(other, prefix) > mine for other in last):
                 return False
             self._highest[prefix] = max(range(start, end), key=lambda other: self._rank(other, prefix))
         return self._highest[prefix] == place
