@@ -1,8 +1,9 @@
 """The coordinator: the clients' one address. It takes jobs, runs them durably, and says what became of them.
 
-It owns the jobs, the named sources, what is known of schedules, the request ids that were answered, and the record of which step of a job is done. It never
-touches a source, the library, a manifest or the event log: it asks the transfer worker, the cleanup service, the event log and the
-progress service, and relays what they say. It may be killed at any point; started again, it goes on with every job where it was.
+It owns the jobs, the named sources, what is known of schedules, the request ids that were answered, and the record of which step of a
+job is done. It never touches a source, the library, a manifest or the event log: it asks the transfer worker, the cleanup service, the
+event log and the progress service, and relays what they say. It may be killed at any point; started again, it goes on with every job
+where it was.
 
     servicer     messages -> domain calls            jobs         what a client can ask of jobs; the engine's interface
     sources      named sources                       workflow     the engine: jobs as durable workflows
