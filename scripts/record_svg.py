@@ -148,9 +148,9 @@ class Meanwhile:
         self._done += 1
 
 
-def run(arguments: list[str], environ: dict[str, str], columns: int, meanwhile: Meanwhile | None = None) -> list[Shot]:
-    """Runs `mediasync` with these arguments in a terminal of its own; the shots of every moment at which the screen stood still. Ends
-    the program if the command fails."""
+def run(arguments: list[str], environ: dict[str, str], columns: int, meanwhile: Meanwhile | None = None, answer: bytes = b"") -> list[Shot]:
+    """Runs `mediasync` with these arguments in a terminal of its own; the shots of every moment at which the screen stood still. What it
+    asks is answered with `answer`. Ends the program if the command fails."""
     screen = _Screen(columns, _ROWS)
     stream = pyte.ByteStream(screen)
     stream.feed(b"\x1b[1;32m$\x1b[0m \x1b[1mmediasync " + " ".join(arguments).encode() + b"\x1b[0m\r\n")
@@ -167,6 +167,9 @@ def run(arguments: list[str], environ: dict[str, str], columns: int, meanwhile: 
                 shots.append(screen.shot())
                 if meanwhile is not None:
                     meanwhile.still(shots[-1], process)
+                if answer and shots[-1].plain.endswith("[y/N]:"):
+                    os.write(ours, answer)
+                    answer = b""
                 if not select.select([ours], [], [], _COMMAND_SECONDS)[0]:
                     process.kill()
                     raise SystemExit(f"mediasync {arguments[0]} said nothing for {_COMMAND_SECONDS} s")
@@ -241,6 +244,10 @@ def main() -> None:
                 watch = run(["sync", "demo", "--watch"], demo.environ, 132, Meanwhile(todo))[-1]
                 known = run(["files", "list", "--limit", str(len(todo))], demo.environ, 132)[-1]
                 draw(docs / "watch.svg", [("while pictures are written in the container", watch), ("and then", known)])
+                gone = str(sorted((root / "txt2img-images").rglob("*.png"))[1].relative_to(root))
+                cleaned = run(["clean", "demo", "--older-than", "3h"], demo.environ, 108, answer=b"y\n")[-1]
+                why = run(["clean", "why", "demo", gone], demo.environ, 108)[-1]
+                draw(docs / "clean.svg", [("a plan, a question, a clean-up", cleaned), ("and why one file is gone", why)])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

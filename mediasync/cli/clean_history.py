@@ -157,6 +157,7 @@ def reason_text(entry: Deletion) -> str:
 def print_explanation(path: bytes, explanation: FileExplanation, policy: CleanupPolicy, label: str) -> None:
     """Why a file is gone, or still there, for people."""
     from mediasync.cli import output
+    from mediasync.model import DeletionOutcome
     from mediasync.paths import display
 
     output.line(output.style(f"{display(path)} {verdict(explanation, policy, label)}", bold=True))
@@ -171,7 +172,8 @@ def print_explanation(path: bytes, explanation: FileExplanation, policy: Cleanup
     elif last is not None:
         rows += [("size", output.size(last.size_bytes)), ("modified", output.moment(last.modify_time)), ("sha256", last.sha256.hex())]
     copy = explanation.library_path and os.path.join(os.fsencode(explanation.library_root), explanation.library_path)
-    rows.append(("copy", display(copy)))
+    read = ", read back before that" if copy and not explanation.present and last and last.outcome is DeletionOutcome.DELETED else ""
+    rows.append(("copy", display(copy) + read))
     if last is not None and last.trash_path:
         rows.append(("in the trash", display(last.trash_path)))
     output.pairs(rows)
@@ -204,7 +206,7 @@ def verdict(explanation: FileExplanation, policy: CleanupPolicy, label: str) -> 
         return f"is not at {label}, and no clean-up of ours took it"
     match last.outcome:
         case DeletionOutcome.DELETED:
-            return f"is gone from {label}: a clean-up deleted it, after it had read the library's copy"
+            return f"is gone from {label}: a clean-up deleted it"
         case DeletionOutcome.TRASHED:
             return f"is gone from {label}: a clean-up moved it to the trash"
         case DeletionOutcome.VANISHED:

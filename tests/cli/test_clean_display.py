@@ -211,7 +211,7 @@ CORRUPT = replace(DELETED, outcome=DeletionOutcome.KEPT, kept=KeptReason.COPY_CO
 @pytest.mark.parametrize(
     ("explanation", "said"),
     [
-        (FileExplanation(False, deletions=(DELETED,)), "is gone from forge: a clean-up deleted it, after it had read the library's copy"),
+        (FileExplanation(False, deletions=(DELETED,)), "is gone from forge: a clean-up deleted it"),
         (FileExplanation(False, deletions=(replace(DELETED, outcome=DeletionOutcome.VANISHED),)), "somebody else removed it before"),
         (FileExplanation(False, deletions=(replace(DELETED, outcome=DeletionOutcome.TRASHED),)), "a clean-up moved it to the trash"),
         (FileExplanation(False, deletions=(replace(DELETED, outcome=DeletionOutcome.OPEN),)), "was cut off"),

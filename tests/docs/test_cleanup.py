@@ -21,6 +21,14 @@ def test_every_reason_has_its_row_with_what_to_do_and_only_these() -> None:
     assert {reason for bold, reason, _, _ in rows if bold} == {reason.value for reason in REASONS if reason.wrong}
 
 
+def test_every_reason_is_brought_about_by_a_test() -> None:
+    tested = set()
+    for folder in ("services/cleanup", "faults/cleanup", "contract", "integration"):
+        for path in (ROOT / "tests" / folder).rglob("*.py"):
+            tested |= set(re.findall(r"\bKeptReason\.([A-Z_]+)", path.read_text()))
+    assert {reason.name for reason in REASONS} - tested == set()
+
+
 def test_every_outcome_is_explained() -> None:
     table = DOCUMENT.partition("## Reading the journal")[2].partition("## ")[0]
     assert {outcome.value for outcome in DeletionOutcome} <= set(re.findall(r"^\| `([a-z]+)` \|", table, re.MULTILINE))
