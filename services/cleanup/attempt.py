@@ -57,8 +57,6 @@ class Attempt:
         self._stop = stop
         self._tally: Tally | None = None
         self._stage = ""
-        self.advanced = False
-        """Something became of a file."""
 
     async def run(self, connection: Connection) -> CleanupSummary | None:
         """What it came to; None if it was told to stop before its end. Raises MediasyncError; see `Runs.run`."""
@@ -97,6 +95,11 @@ class Attempt:
         crash.point("cleanup.before_end")
         await tools.journal.end_run(self._sync_id, summary)
         return summary
+
+    @property
+    def advanced(self) -> bool:
+        """Whether files went. What was kept does not count: a far side that says that of a file each time would be asked for ever."""
+        return self._tally is not None and self._tally.files_gone > 0
 
     def progress(self, stage: str) -> CleanupProgress:
         """How far it is."""
@@ -161,7 +164,6 @@ class Attempt:
         self._on_progress(self.progress(stage))
 
     def _changed(self) -> None:
-        self.advanced = True
         self._on_progress(self.progress(self._stage))
 
 

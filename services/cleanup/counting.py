@@ -75,6 +75,11 @@ class Tally:
         self._errors += 1
         self._summary = self._summary.with_problem(Problem.of(error))
 
+    @property
+    def files_gone(self) -> int:
+        """Files of this attempt that are not at the source any more."""
+        return (self._gone + self._vanished).files
+
     def progress(self, stage: str) -> CleanupProgress:
         """How far it is."""
         before = self._gone_before + self._vanished_before

@@ -16,6 +16,7 @@ from mediasync.sources import shell
 from mediasync.sources.agent.connection import AgentConnection, NamedFolders
 from mediasync.sources.base import Connection
 from mediasync.sources.process import ChildLauncher
+from tests.fixtures.ssh import without_override
 
 _LOOKS = ("open", "stat", "fstat", "preadv", "pread", "scandir")
 
@@ -66,7 +67,9 @@ class SteppedAgents:
         """A new agent."""
         before = _BEFORE.format(where=self._socket, flag=str(self._flag), looks=_LOOKS)
         *python, loader = shell.agent_arguments(sys.executable)
-        connection = await AgentConnection.open(ChildLauncher([*python, before + loader]), [self._root], "child", NamedFolders())
+        # As root nothing would be denied.
+        command = [*without_override(), *python, before + loader]
+        connection = await AgentConnection.open(ChildLauncher(command), [self._root], "child", NamedFolders())
         self._open.append(connection)
         return connection
 

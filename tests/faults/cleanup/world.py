@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import CleanupPolicy, CleanupSummary, SourceSpec, SshConnection, SyncOptions, SyncSpec
+from mediasync.library import FindingKind
+from mediasync.model import CleanupPolicy, CleanupSummary, Deletion, DeletionOutcome, SourceSpec, SshConnection, SyncOptions, SyncSpec
 from mediasync.runtime.notices import Notice
 from mediasync.sources.base import Connection, DoomedFile, FileDeleted, ScanFinished, ScanRecord, ScanRequest
 from mediasync.storage.database import Database
 from services.cleanup import entities
 from services.cleanup.attempt import Tools
+from services.cleanup.history_store import History, Wanted
 from services.cleanup.plan_store import PlanStore
 from services.cleanup.runs import Runs
 from services.cleanup.schema import MIGRATIONS as CLEANUP_MIGRATIONS
@@ -35,6 +37,8 @@ from tests.faults.cleanup.stepped_agent import SteppedAgents
 # What a clean-up may say when so much happens around it.
 _MAY_FAIL = frozenset({Reason.CLEANUP_NOTHING_SYNCED, Reason.CLEANUP_SOURCE_DIFFERENT, Reason.CONNECTION_LOST, Reason.SOURCE_PROTOCOL})
 
+EVERYTHING = CleanupPolicy(age_hours=0, preserve_recent_minutes=0, keep_counter=False, force_cap=True)
+
 
 class World:
     """One of them. `totals` counts what happened."""
@@ -43,14 +47,14 @@ class World:
         self.seed = seed
         self.totals: Counter[str] = Counter()
         self._rng = random.Random(seed)
-        self._source, self._library, outside, home = (folder / name for name in ("source", "library", "outside", "home"))
-        for path in (self._source, self._library, outside, home):
+        self.source, self.library, outside, home = (folder / name for name in ("source", "library", "outside", "home"))
+        for path in (self.source, self.library, outside, home):
             path.mkdir(parents=True)
         self._home = home
         self._executor = executor
-        self.ledger = Ledger(os.fsencode(self._source), os.fsencode(self._library))
-        self.disturber = Disturber(self._rng, self.ledger, os.fsencode(self._source), os.fsencode(self._library), os.fsencode(outside))
-        self._agents = SteppedAgents(os.fsencode(self._source), folder, self._agent_looks)
+        self.ledger = Ledger(os.fsencode(self.source), os.fsencode(self.library))
+        self.disturber = Disturber(self._rng, self.ledger, os.fsencode(self.source), os.fsencode(self.library), os.fsencode(outside))
+        self.agents = SteppedAgents(os.fsencode(self.source), folder, self._agent_looks)
         self._rate = 0.0
         self._busy = False
         self._runs_done = 0
@@ -59,13 +63,13 @@ class World:
         self._open: list[Callable[[], Awaitable[object]]] = []
 
     async def start(self) -> None:
-        self._open.append(self._agents.close)
-        await self._agents.start()
+        self._open.append(self.agents.close)
+        await self.agents.start()
         self._transfer_database = Database.open(f"sqlite:///{self._home}/transfer.db", MIGRATIONS)
         self._open.append(self._transfer_database.close)
         self._database = Database.open(f"sqlite:///{self._home}/cleanup.db", CLEANUP_MIGRATIONS)
         self._open.append(self._database.close)
-        self._worker = TransferWorker(self._transfer_database, self._home, lambda spec: _Source(self._agents))
+        self._worker = TransferWorker(self._transfer_database, self._home, lambda spec: _Source(self.agents))
         self._open.append(self._worker.close)
         self._keeper = LibraryKeeper(self._transfer_database, self._home, self._worker.library, Notice(), Notice())
         self._open.append(self._keeper.close)
@@ -77,9 +81,9 @@ class World:
             checker=lambda library, policy: _Checker(CopyCheck(library.root, library.uuid, self._executor), self),
             on_written=_nothing,
         )
-        watched = _Source(self._agents, self)
-        self._runs = Runs(tools, lambda spec: watched, _nothing)
-        self._open.append(self._runs.close)
+        watched = _Source(self.agents, self)
+        self.runs = Runs(tools, lambda spec: watched, _nothing)
+        self._open.append(self.runs.close)
 
     async def close(self) -> None:
         for close in reversed(self._open):
@@ -90,14 +94,14 @@ class World:
         self.disturber.log.clear()
         self.disturber.work()
         if self._rng.random() < 0.8:
-            await self._sync()
+            await self.sync()
         self._clock_ns = self._rng.choice((0, 0, 0, 10**9, -(10**9), 10**14, -(10**14)))
         if self._rng.random() < 0.3:
             self.disturber.damage()
         self._rate = self._rng.choice((0.0, 0.02, 0.05, 0.2))
-        self._agents.arm(self._rate > 0)
+        self.agents.arm(self._rate > 0)
         try:
-            summary = await self._clean()
+            summary = await self.clean(self._any_policy())
             self.totals["deleted"] += summary.files_deleted
             self.totals["kept"] += summary.files_kept
             for reason, kept in summary.kept.items():
@@ -108,7 +112,7 @@ class World:
                 raise
             self.totals[f"failed: {error.reason.value}"] += 1
         finally:
-            self._agents.arm(False)
+            self.agents.arm(False)
             self._rate = 0.0
             self.disturber.sacred.clear()
             self.disturber.focus.clear()
@@ -119,19 +123,39 @@ class World:
 
     @property
     def _spec(self) -> SourceSpec:
-        return SourceSpec(SshConnection("child"), os.fsencode(self._source), name="forge")
+        return SourceSpec(SshConnection("child"), os.fsencode(self.source), name="forge")
 
-    async def _sync(self) -> None:
+    async def sync(self) -> None:
+        """Everything, as if it had been looked into and were valid."""
         options = SyncOptions(settle_seconds=0, retry_delay_seconds=0.01)
-        spec = SyncSpec(self._spec, str(self._library), options=options)
+        spec = SyncSpec(self._spec, str(self.library), options=options)
         self._runs_done += 1
         await self._worker.sync_folder(f"sync_{self._runs_done}", spec, b"", lambda tally: None, lambda files, size: None)
-        # As if all of it had been looked into, and were valid.
-        await self._transfer_database.write(lambda connection: connection.exec_driver_sql("DELETE FROM processing"))
+        await self.record("DELETE FROM processing")
 
-    async def _clean(self) -> CleanupSummary:
+    async def record(self, statement: str) -> None:
+        """Something happens to what the transfer worker has on record."""
+        await self._transfer_database.write(lambda connection: connection.exec_driver_sql(statement))
+
+    async def clean(self, policy: CleanupPolicy = EVERYTHING) -> CleanupSummary:
+        """One clean-up. Raises MediasyncError."""
+        options = SyncOptions(settle_seconds=0, retry_delay_seconds=0.001, retry_attempts=5)
+        spec = SyncSpec(self._spec, str(self.library), options=options, cleanup=policy)
+        self._runs_done += 1
+        return await self.runs.run(f"clean_{self._runs_done}", "job", spec, lambda progress: None)
+
+    async def findings(self) -> dict[bytes, FindingKind]:
+        """What is on record as wrong in the library."""
+        return {finding.path: finding.kind async for finding in self._keeper.findings(str(self.library))}
+
+    async def journal(self, outcome: DeletionOutcome) -> list[Deletion]:
+        """The journal's entries that ended so."""
+        page = await History(self._database).page(Wanted(), None, 500)
+        return [entry for entry in page.deletions if entry.outcome is outcome]
+
+    def _any_policy(self) -> CleanupPolicy:
         rng = self._rng
-        policy = CleanupPolicy(
+        return CleanupPolicy(
             age_hours=rng.choice((0.0, 0.0, 0.0, 24.0)),
             preserve_recent_minutes=0,
             keep_last=rng.choice((0, 0, 0, 2)),
@@ -139,10 +163,6 @@ class World:
             max_files_per_batch=rng.choice((1, 2, 100)),
             force_cap=True,
         )
-        options = SyncOptions(settle_seconds=0, retry_delay_seconds=0.001, retry_attempts=5)
-        spec = SyncSpec(self._spec, str(self._library), options=options, cleanup=policy)
-        self._runs_done += 1
-        return await self._runs.run(f"clean_{self._runs_done}", "job", spec, lambda progress: None)
 
     def we_look(self) -> None:
         """A moment of ours. While the agent is at work it could be between its last look and a removal: nothing happens then."""
@@ -172,15 +192,15 @@ class _Source:
     """The agents as a source; the one of clean-ups is watched, and kept until it breaks."""
 
     def __init__(self, agents: SteppedAgents, world: World | None = None) -> None:
-        self._agents = agents
+        self.agents = agents
         self._world = world
         self._kept: Connection | None = None
 
     async def connect(self) -> Any:
         if self._world is None:
-            return await self._agents.connect()
+            return await self.agents.connect()
         if self._kept is None or self._kept.broken:
-            self._kept = await self._agents.connect()
+            self._kept = await self.agents.connect()
         return _Watched(self._kept, self._world)
 
     async def host_key(self) -> Any:
