@@ -51,6 +51,12 @@ class CleanGroup(typer.core.TyperGroup):
             return self.itself.make_context(info_name, args, parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """The further commands, and the options of the command itself."""
+        ours = super().shell_complete(ctx, incomplete)
+        known = {item.value for item in ours}
+        return [*ours, *(item for item in self.itself.shell_complete(ctx, incomplete) if item.value not in known)]
+
 
 def clean(
     source: Annotated[

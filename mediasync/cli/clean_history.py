@@ -172,7 +172,7 @@ def print_explanation(path: bytes, explanation: FileExplanation, policy: Cleanup
     elif last is not None:
         rows += [("size", output.size(last.size_bytes)), ("modified", output.moment(last.modify_time)), ("sha256", last.sha256.hex())]
     copy = explanation.library_path and os.path.join(os.fsencode(explanation.library_root), explanation.library_path)
-    read = ", read back before that" if copy and not explanation.present and last and last.outcome is DeletionOutcome.DELETED else ""
+    read = ", read back first" if copy and not explanation.present and last and last.outcome is DeletionOutcome.DELETED else ""
     rows.append(("copy", display(copy) + read))
     if last is not None and last.trash_path:
         rows.append(("in the trash", display(last.trash_path)))

@@ -196,7 +196,7 @@ async def test_why_a_file_is_gone_is_told_with_where_its_copy_is(peer: PeerServe
     ended = await cli(*arguments)
     assert ended.code == 0, ended.stderr
     assert ended.stdout.startswith(f"a/1.png is gone from {OK}: a clean-up deleted it\n")
-    assert "/lib/a/1.png, read back before that" in ended.stdout and "deleted: older than 24 h  (sync_1)" in ended.stdout
+    assert "/lib/a/1.png, read back first" in ended.stdout and "deleted: older than 24 h  (sync_1)" in ended.stdout
     found = json.loads((await cli(*arguments, "--json")).stdout)
     assert (found["present"], found["deletions"][0]["outcome"], found["library_path"]) == (False, "deleted", "a/1.png")
 
@@ -247,3 +247,16 @@ async def test_a_sync_cleans_up_when_it_is_told_to_and_not_when_it_is_told_not_t
         assert (await cli("sync", OK, "lib", *option)).code == 0
         spec = peer.peer.requests[-1].spec
         assert (spec.cleanup.after_sync if spec.HasField("cleanup") else None) is expected
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"), [("clean ", {"history", "why"}), ("clean --ol", {"--older-than"}), ("clean forge --ba", {"--basis"})]
+)
+def test_a_shell_completes_the_further_commands_and_the_options(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: str, offered: set[str]
+) -> None:
+    monkeypatch.setenv("_MEDIASYNC_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"mediasync {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" "))))
+    _run([])
+    assert set(capsys.readouterr().out.split()) == offered
