@@ -36,10 +36,11 @@ coverage: venv-dev ## all tests, and how much of our own code they run: fails be
 	@.venv/bin/python -m coverage report --fail-under=90
 
 SCHEDULES ?= 300
+INTERLEAVINGS ?= 1000
 .PHONY: test-faults
-test-faults: venv-dev ## 300 random schedules of faults; SCHEDULES=5000 for more, SCHEDULES=17:18 for number 17
+test-faults: venv-dev ## random faults, many more than in the tests: SCHEDULES=300 of syncs, INTERLEAVINGS=1000 of clean-ups
 	@scripts/system_packages.sh
-	@SCHEDULES=$(SCHEDULES) .venv/bin/python -m pytest tests/faults/schedules $(PYTEST_ARGS)
+	@SCHEDULES=$(SCHEDULES) INTERLEAVINGS=$(INTERLEAVINGS) .venv/bin/python -m pytest tests/faults/schedules tests/faults/cleanup/test_interleavings.py $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: venv-dev ## ruff, buf, and the agent's Python version

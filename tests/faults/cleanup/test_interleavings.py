@@ -1,6 +1,6 @@
 """I3 under all that others may do meanwhile: nothing goes of which the library has no copy.
 
-`MEDIASYNC_INTERLEAVINGS=10000` runs so many of them; without it a hundred or two, with other seeds each day.
+`make test-faults INTERLEAVINGS=10000` runs so many of them; else it is a hundred or two, with other seeds each day.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pytest
 from services.cleanup.verification import READERS
 from tests.faults.cleanup.world import World
 
-_INTERLEAVINGS = int(os.environ.get("MEDIASYNC_INTERLEAVINGS", "120"))
-_SEED = int(os.environ.get("MEDIASYNC_INTERLEAVINGS_SEED", time.strftime("%Y%m%d0000")))
+_INTERLEAVINGS = int(os.environ.get("INTERLEAVINGS", "120"))
+_SEED = int(os.environ.get("INTERLEAVINGS_SEED", time.strftime("%Y%m%d0000")))
 _IN_ONE_WORLD = 40
 _AT_A_TIME = 8
 
@@ -38,7 +38,7 @@ async def test_i3_whatever_happens_meanwhile_nothing_goes_that_the_library_does_
                     await world.interleaving()
                 world.ledger.close()
             except BaseException as error:
-                error.add_note(f"MEDIASYNC_INTERLEAVINGS_SEED={world.seed} MEDIASYNC_INTERLEAVINGS=1")
+                error.add_note(f"INTERLEAVINGS_SEED={world.seed} INTERLEAVINGS=1")
                 error.add_note("\n".join(world.disturber.log))
                 raise
             finally:
