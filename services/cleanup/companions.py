@@ -48,10 +48,10 @@ class Companions:
 
     def __init__(self, names: Sequence[bytes]) -> None:
         self._names = names
-        self._places: Mapping[bytes, int] = dict(zip(names, range(len(names)), strict=True))
-        self._groups: dict[int, Group] = {}
         # Of a folder that has nothing but pictures, nothing goes with anything.
         self._alone = not any(name.endswith(_BESIDE) for name in names)
+        self._places: Mapping[bytes, int] = {} if self._alone else dict(zip(names, range(len(names)), strict=True))
+        self._groups: dict[int, Group] = {}
 
     def group_of(self, place: int) -> Group:
         """The group that a file belongs to."""
