@@ -7,7 +7,10 @@ is set. There is none before a name is removed: between the last look and that, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
+import signal
+import socket
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +59,7 @@ class SteppedAgents:
 
     async def start(self) -> None:
         """Before the first connection."""
-        self._server = await asyncio.get_running_loop().create_unix_server(lambda: _Asked(self), self._socket)
+        self._server = await asyncio.get_running_loop().create_unix_server(lambda: _Asked(self._on_look), self._socket)
 
     def arm(self, armed: bool) -> None:
         """Whether looks are asked for."""
@@ -80,26 +83,12 @@ class SteppedAgents:
         if self._server is not None:
             self._server.close()
 
-    def may_go_on(self) -> bool:
-        """Called while an agent waits. It is killed if not."""
-        if self._on_look():
-            return True
-        self.kill()
-        return False
-
-    def kill(self) -> None:
-        """SIGKILL for every agent there is."""
-        for connection in self._open:
-            with contextlib.suppress(ProcessLookupError):
-                connection._session._channel._transport.kill()
-        self._open.clear()
-
 
 class _Asked(asyncio.Protocol):
-    """An agent that asks before each look."""
+    """An agent that asks before each look; SIGKILL for it where it may not go on."""
 
-    def __init__(self, agents: SteppedAgents) -> None:
-        self._agents = agents
+    def __init__(self, on_look: Callable[[], bool]) -> None:
+        self._on_look = on_look
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -110,7 +99,9 @@ class _Asked(asyncio.Protocol):
         # It waits for the answer to each question, so there is never more than one.
         assert data == b"?"
         assert self._transport is not None
-        if self._agents.may_go_on():
+        if self._on_look():
             self._transport.write(b"!")
         else:
-            self._transport.close()
+            asker: socket.socket = self._transport.get_extra_info("socket")
+            pid, _, _ = struct.unpack("3i", asker.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+            os.kill(pid, signal.SIGKILL)
