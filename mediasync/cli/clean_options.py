@@ -13,7 +13,7 @@ from typing import Any
 
 from mediasync.cli import sync_options
 from mediasync.cli.sync_options import wrong
-from mediasync.model.cleaning import AgeBasis, CleanupPolicy
+from mediasync.model.cleaning import WHATEVER_AGE_HOURS, AgeBasis, CleanupPolicy
 
 _GB = 1e9
 _FREE = "an amount such as 50GB, or a share of the disk such as 20%"
@@ -40,6 +40,9 @@ def given(
         fields["age_basis"] = sync_options.choice("--basis", basis, AgeBasis)
     if free_to:
         fields |= _free(free_to)
+        if not older_than:
+            # Who asks for space alone wants no more deleted than that takes.
+            fields["age_hours"] = WHATEVER_AGE_HOURS
     if keep_last is not None:
         if keep_last < 0:
             raise wrong("--keep-last", f"--keep-last is {keep_last}; expected 0 or more")
@@ -62,7 +65,7 @@ def overlay(policy: CleanupPolicy | None, fields: Mapping[str, Any]) -> CleanupP
     changed = dict(fields)
     if "preserve_patterns" in changed:
         changed["preserve_patterns"] = (*policy.preserve_patterns, *changed["preserve_patterns"])
-    if "age_hours" in changed:
+    if changed.get("age_hours", WHATEVER_AGE_HOURS) < WHATEVER_AGE_HOURS:
         # Who asks for what is older than a minute means it.
         changed["preserve_recent_minutes"] = min(policy.preserve_recent_minutes, changed["age_hours"] * 60)
     return replace(policy, **changed)

@@ -3,9 +3,10 @@
     python -P -m mediasync.local.supervisor [--listen HOST:PORT] [--json]
     python -P -m mediasync.local.supervisor --ephemeral
 
-All children start at once, but for those that are started when they are asked for; each is started again when it dies. SIGTERM and SIGINT drain them, the one that asks the others first; a second
-signal kills. The *ephemeral* form ends by itself when nobody holds its control socket any more, and speaks to who started it
-on stdout: one JSON line if it could not start. It ends with code 75 when another supervisor has the data folder.
+All children start at once, but for those that are started when they are asked for; each is started again when it dies. SIGTERM and SIGINT
+drain them, the one that asks the others first; a second signal kills. The *ephemeral* form ends by itself when nobody holds its control
+socket any more, and speaks to who started it on stdout: one JSON line if it could not start. It ends with code 75 when another supervisor
+has the data folder.
 """
 
 from __future__ import annotations
@@ -139,8 +140,8 @@ class Supervisor:
             raise MediasyncError(Reason.SERVICES_UNREACHABLE, "the services were stopped while they were starting")
 
     async def need(self, service: str) -> None:
-        """Returns once that child is ready, which it starts where it does not run. What cannot be started on demand is an error of who asks,
-        not of the others."""
+        """Returns once that child is ready, which it starts where it does not run. What cannot be started on demand is an error of who
+        asks, not of the others."""
         command = next((command for command in self._settings.commands if command.name == service), None)
         if command is None:
             names = ", ".join(command.name for command in self._settings.commands)

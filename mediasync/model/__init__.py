@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mediasync.model.cleaning import (
     MAX_NOTES,
+    WHATEVER_AGE_HOURS,
     AgeBasis,
     CleanupPlan,
     CleanupPolicy,
@@ -71,6 +72,7 @@ __all__ = [
     "MAX_PARALLEL_TRANSFERS",
     "MAX_PROBLEMS",
     "REWRITTEN_PATTERNS",
+    "WHATEVER_AGE_HOURS",
     "AgeBasis",
     "CatalogFile",
     "CleanupPlan",

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from mediasync.model.problems import MAX_PROBLEMS, Problem
 
 MAX_NOTES = 20
+WHATEVER_AGE_HOURS = 1e6
+"""No file is that old: only low space lets any go."""
 
 
 class AgeBasis(enum.StrEnum):

@@ -35,7 +35,7 @@ _LINKED = "its folder is a link"
 @dataclass(frozen=True, slots=True)
 class ReadFile:
     """A file that was read. `sha256` is None where it could not be, and `error` says why; empty where it is gone. `settled` is false for
-    one that changed meanwhile. Size, time and inode are those of the bytes that were read."""
+    one that changed meanwhile. Size, times and inode are those of the bytes that were read."""
 
     path: bytes
     sha256: bytes | None
@@ -44,6 +44,7 @@ class ReadFile:
     settled: bool = True
     error: str = ""
     inode: int = 0
+    ctime_ns: int = 0
 
 
 class LibraryReader:
@@ -119,7 +120,8 @@ class LibraryReader:
                     break
             after = os.fstat(descriptor)
             settled = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-            return ReadFile(path, digest.digest(), after.st_size, after.st_mtime_ns, settled, inode=after.st_ino)
+            times = (after.st_mtime_ns, settled, "", after.st_ino, after.st_ctime_ns)
+            return ReadFile(path, digest.digest(), after.st_size, *times)
         except OSError as error:
             return ReadFile(path, None, error=error.strerror or str(error))
         finally:

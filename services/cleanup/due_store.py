@@ -36,6 +36,7 @@ class DueFile:
     age_ns: int
     kept: KeptReason | None = None
     message: str = ""
+    ctime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def _nameless(folder: Path) -> sqlite3.Connection:
 
 
 def _packed(group: DueFiles) -> bytes:
-    files = [(f.path, f.size_bytes, f.mtime_ns, f.inode, f.age_ns, f.kept and f.kept.value, f.message) for f in group.files]
+    files = [(f.path, f.size_bytes, f.mtime_ns, f.inode, f.age_ns, f.kept and f.kept.value, f.message, f.ctime_ns) for f in group.files]
     return marshal.dumps((files, group.age_ns, group.extra))
 
 
@@ -110,5 +111,5 @@ def _unpacked(body: bytes) -> DueFiles:
     return DueFiles(tuple(_file(*fields) for fields in files), age_ns, extra)
 
 
-def _file(path: bytes, size_bytes: int, mtime_ns: int, inode: int, age_ns: int, kept: str | None, message: str) -> DueFile:
-    return DueFile(path, size_bytes, mtime_ns, inode, age_ns, KeptReason(kept) if kept else None, message)
+def _file(path: bytes, size_bytes: int, mtime_ns: int, inode: int, age_ns: int, kept: str | None, message: str, ctime_ns: int) -> DueFile:
+    return DueFile(path, size_bytes, mtime_ns, inode, age_ns, KeptReason(kept) if kept else None, message, ctime_ns)

@@ -81,7 +81,7 @@ class PlanRow:
     `number` orders the plan: first what would go, groups together and the oldest group first, then what is due and stays. With `joined` it
     belongs to the group of the row before it. `kept` is None for one that would go; `cause` says then why, for people. `sha256` is
     what both sides must have, empty only where nothing is verified; `copies` are where the library should have it, empty for one that its
-    owner deleted there (`clean_culled`) and where nothing is verified.
+    owner deleted there (`clean_culled`) and where nothing is verified. `ctime_ns` is 0 where it is not known.
     """
 
     number: int
@@ -96,6 +96,7 @@ class PlanRow:
     joined: bool = False
     message: str = ""
     cause: str = ""
+    ctime_ns: int = 0
 
     @property
     def file(self) -> SourceFile:

@@ -211,7 +211,7 @@ class Look:
 
 
 def _due(entry: FileEntry, age_ns: int, kept: KeptReason | None = None, message: str = "") -> DueFile:
-    return DueFile(entry.path, entry.size_bytes, entry.mtime_ns, entry.inode, age_ns, kept, message)
+    return DueFile(entry.path, entry.size_bytes, entry.mtime_ns, entry.inode, age_ns, kept, message, entry.ctime_ns)
 
 
 def in_words(offset_seconds: float) -> str:

@@ -27,8 +27,8 @@ STAYS_FROM = 1 << 40
 """Files that stay are numbered from here on, behind all that would go."""
 
 _PAGE_ROWS = 1000
-_COLUMNS = "position, path, size_bytes, mtime_ns, inode, age_ns, sha256, copies, kept, joined, message, cause"
-_ADD = f"INSERT INTO plan_files (plan, {_COLUMNS}) VALUES ({', '.join('?' * 13)})"  # noqa: S608 - fixed text
+_COLUMNS = "position, path, size_bytes, mtime_ns, inode, age_ns, sha256, copies, kept, joined, message, cause, ctime_ns"
+_ADD = f"INSERT INTO plan_files (plan, {_COLUMNS}) VALUES ({', '.join('?' * 14)})"  # noqa: S608 - fixed text
 _PAGE = f"SELECT {_COLUMNS} FROM plan_files WHERE plan = ? AND position > ? AND position < ? ORDER BY position LIMIT ?"  # noqa: S608
 _ALL = 1 << 62
 
@@ -84,6 +84,7 @@ class PlanStore:
                 row.joined,
                 row.message,
                 row.cause,
+                row.ctime_ns,
             )
             for row in rows
         ]
@@ -187,7 +188,7 @@ def _first_groups(rows: Sequence[PlanRow], size: int) -> int:
 
 
 def _plan_row(row: sqlite3.Row) -> PlanRow:
-    number, path, size, mtime_ns, inode, age_ns, sha256, copies, kept, joined, message, cause = row
+    number, path, size, mtime_ns, inode, age_ns, sha256, copies, kept, joined, message, cause, ctime_ns = row
     return PlanRow(
         number,
         path,
@@ -201,6 +202,7 @@ def _plan_row(row: sqlite3.Row) -> PlanRow:
         bool(joined),
         message,
         cause,
+        ctime_ns,
     )
 
 

@@ -314,7 +314,8 @@ def _row(
     cause: str = "",
 ) -> PlanRow:
     sha256, copies = (record.sha256, record.copies) if record else (b"", ())
-    return PlanRow(number, file.path, file.size_bytes, file.mtime_ns, file.inode, file.age_ns, sha256, copies, kept, joined, message, cause)
+    about = (kept, joined, message, cause, file.ctime_ns)
+    return PlanRow(number, file.path, file.size_bytes, file.mtime_ns, file.inode, file.age_ns, sha256, copies, *about)
 
 
 def _problem(record: DirectoryUnreadable) -> Problem:

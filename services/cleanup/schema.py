@@ -118,6 +118,7 @@ plan_files = sa.Table(
     sa.Column("kept", sa.Text, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("ctime_ns", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -5,9 +5,10 @@ Where the first copy is not good the next ones are read. All of a batch is read 
 is looked at before, and which has to be what the root's path leads to afterwards: what was read of a share that was unmounted meanwhile,
 or of the empty folder below it, counts for nothing (invariant I4). Files that go together are good together, or kept together.
 
-A file of the library with the inode, size and time of the file at the source is taken for that very file: a container that has the library
-mounted, or an SSH server on this machine, is a source like any other, and what is deleted there has no second copy. By chance that is so
-of one file in millions, which is kept then, too. Where an engine knows no inodes (SFTP) it cannot be told.
+A file of the library with the inode, size and times of the file at the source is taken for that very file: a container that has the library
+mounted, or an SSH server on this machine, is a source like any other, and what is deleted there has no second copy. Copies have the size
+and the modification time of their file, and two file systems may number theirs alike; what no copy has is its ctime. Where an engine knows
+no inodes (SFTP) it cannot be told.
 
 What it does not guarantee: that a copy is still good once it was read, or that a disk gives the same bytes another time.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -31,6 +33,9 @@ from services.cleanup.entities import CheckedFile, CopyReport, PlanRow
 T = TypeVar("T")
 
 READERS = 2
+_SECOND_NS = 10**9
+# What was touched since the plan has another ctime than in it. A plan lives for an hour.
+_LONGEST_PLAN_NS = 2 * 3600 * _SECOND_NS
 # What is said of several bad copies: one that is there and wrong tells more than one that is gone.
 _WORST = (KeptReason.COPY_CORRUPT, KeptReason.COPY_UNREADABLE, KeptReason.COPY_MISSING)
 
@@ -110,7 +115,7 @@ class CopyCheck:
         bad: list[tuple[KeptReason, str]] = []
         for copy in row.copies:
             file = read[copy]
-            if row.inode and (file.inode, file.size_bytes, file.mtime_ns) == (row.inode, row.size_bytes, row.mtime_ns):
+            if _same_file(row, file, time.time_ns()):
                 return CheckedFile(row, kept=KeptReason.COPY_MISSING, message=f"{display(copy)} in the library is this very file")
             if _good(row, file):
                 return CheckedFile(row, copy, reports=(*reports, CopyReport(copy, row.path, intact=True)))
@@ -121,6 +126,16 @@ class CopyCheck:
                 reports.append(CopyReport(copy, row.path, missing=missing, message=file.error))
         reason, message = min(bad, key=lambda item: _WORST.index(item[0]))
         return CheckedFile(row, kept=reason, message=message, reports=tuple(reports))
+
+
+def _same_file(row: PlanRow, file: ReadFile, now_ns: int) -> bool:
+    """Whether a file of the library is the one at the source. Some engines tell whole seconds."""
+    if not row.inode or (file.inode, file.size_bytes) != (row.inode, row.size_bytes):
+        return False
+    if file.mtime_ns // _SECOND_NS != row.mtime_ns // _SECOND_NS:
+        return False
+    changed_since = file.ctime_ns > now_ns - _LONGEST_PLAN_NS
+    return not row.ctime_ns or file.ctime_ns // _SECOND_NS == row.ctime_ns // _SECOND_NS or changed_since
 
 
 def _good(row: PlanRow, file: ReadFile) -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mediasync.cli import clean_options
+from mediasync.cli import clean_display, clean_options
 from mediasync.errors import MediasyncError, Reason
-from mediasync.model import AgeBasis, CleanupPolicy
+from mediasync.model import WHATEVER_AGE_HOURS, AgeBasis, CleanupPolicy, KeptReason
 
 
 def test_what_is_not_given_stays_as_the_source_has_it() -> None:
@@ -58,6 +58,13 @@ def test_free_space_is_both_limit_and_target_whatever_the_source_says(text: str,
     policy = clean_options.overlay(own, clean_options.given(free_to=text))
     found = (policy.min_free_space_gb, policy.target_free_space_gb, policy.min_free_space_percent, policy.target_free_space_percent)
     assert found == expected
+
+
+def test_who_asks_for_space_alone_has_nothing_deleted_for_its_age() -> None:
+    own = CleanupPolicy(age_hours=12)
+    alone, both = (clean_options.overlay(own, clean_options.given(free_to="50GB", older_than=age)) for age in ("", "7d"))
+    assert (alone.age_hours, both.age_hours, alone.preserve_recent_minutes) == (WHATEVER_AGE_HOURS, 168, own.preserve_recent_minutes)
+    assert clean_display.why(KeptReason.TOO_YOUNG, alone).endswith("or younger than 1 h")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import KeptReason
 from mediasync.storage.library_reading import LibraryReader
+from services.cleanup import verification
 from services.cleanup.entities import CheckedFile, CopyReport, PlanRow
 from services.cleanup.verification import READERS, CopyCheck
 
@@ -93,12 +94,31 @@ async def test_i3_a_source_that_is_the_library_has_no_copies(library: Path, chec
     """KeptReason.COPY_MISSING"""
     rows = put(library, "a.png", "b.png", "c.png")
     found = [os.stat(library / name) for name in ("a.png", "b.png", "c.png")]
-    here = [also(row, inode=status.st_ino, mtime_ns=status.st_mtime_ns) for row, status in zip(rows, found, strict=True)]
+    here = [
+        also(row, inode=status.st_ino, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns)
+        for row, status in zip(rows, found, strict=True)
+    ]
     elsewhere = also(here[1], mtime_ns=1)
     not_known = also(here[2], inode=0)
-    checked = await check.check([here[0], elsewhere, not_known])
-    assert kept(checked) == [KeptReason.COPY_MISSING, None, None]
+    coarse = also(here[0], mtime_ns=here[0].mtime_ns // 10**9 * 10**9, ctime_ns=here[0].ctime_ns // 10**9 * 10**9)
+    touched_since = also(here[0], ctime_ns=1)
+    without_ctime = also(here[0], ctime_ns=0)
+    checked = await check.check([here[0], elsewhere, not_known, coarse, touched_since, without_ctime])
+    missing = KeptReason.COPY_MISSING
+    assert kept(checked) == [missing, None, None, missing, missing, missing]
     assert (checked[0].message, checked[0].reports) == ("a.png in the library is this very file", ())
+
+
+async def test_a_copy_that_happens_to_have_the_inode_of_its_file_is_a_copy(
+    library: Path, check: CopyCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (row,) = put(library, "a.png")
+    status = os.stat(library / "a.png")
+    # Both were there long ago, and are not of the same moment.
+    monkeypatch.setattr(verification.time, "time_ns", lambda: status.st_ctime_ns + 86_400 * 10**9)
+    alike = also(row, inode=status.st_ino, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns - 3600 * 10**9)
+    assert kept(await check.check([alike])) == [None]
+    assert kept(await check.check([also(alike, ctime_ns=status.st_ctime_ns)])) == [KeptReason.COPY_MISSING]
 
 
 @pytest.mark.parametrize("at", [0, LARGE // 2, LARGE - 10])
