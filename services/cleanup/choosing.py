@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 from mediasync.model import CleanupPolicy, KeptReason
-from services.cleanup.entities import SyncedFile, SyncedState
+from mediasync.model.synced import SyncedFile, SyncedState
 
 _GB = 10**9
 _HASH_BYTES = 32

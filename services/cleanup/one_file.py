@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from mediasync.model import AgeBasis, KeptReason, SyncSpec
+from mediasync.model.synced import SourceFile, SyncedFile, SyncedState
 from mediasync.sources.base import (
     Connection,
     DirectoryScanned,
@@ -22,7 +23,7 @@ from mediasync.sources.selection import Selection
 from mediasync.sources.units import units_of
 from services.cleanup.answers import closable
 from services.cleanup.choosing import Chooser
-from services.cleanup.entities import OriginLibrary, PlanRow, SourceFile, SyncedFile, SyncedState
+from services.cleanup.entities import OriginLibrary, PlanRow
 from services.cleanup.looking import Listing, selection_of
 from services.cleanup.peers import Transfer
 from services.cleanup.planning import policy_in, source_now_ns, space_of, terms_of

@@ -8,26 +8,18 @@ from typing import Protocol, TypeVar
 import grpc.aio
 
 from mediasync import convert
+from mediasync.convert.synced import copy_report_to_pb, source_file_to_pb, synced_from_pb
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import SourceSpec
+from mediasync.model.synced import CopyReport, SourceFile, SyncedFile
 from mediasync.runtime.channels import rpc_errors
 from mediasync.v1 import transfer_pb2, transfer_pb2_grpc
-from services.cleanup.entities import CopyReport, OriginLibrary, SourceFile, SyncedFile, SyncedState
+from services.cleanup.entities import OriginLibrary
 
 _WHO = "the transfer worker"
 _CALL_FILES = 1000
 # It may be landing a hundred thousand files meanwhile, and its one writer is asked too.
 _SECONDS = 60.0
-_STATES = {
-    transfer_pb2.SYNCED_STATE_SYNCED: SyncedState.SYNCED,
-    transfer_pb2.SYNCED_STATE_CHANGED: SyncedState.CHANGED,
-    transfer_pb2.SYNCED_STATE_INCOMPLETE: SyncedState.INCOMPLETE,
-    transfer_pb2.SYNCED_STATE_INVALID: SyncedState.INVALID,
-    transfer_pb2.SYNCED_STATE_CULLED: SyncedState.CULLED,
-    transfer_pb2.SYNCED_STATE_EDITED: SyncedState.EDITED,
-    transfer_pb2.SYNCED_STATE_NOT_FLUSHED: SyncedState.NOT_FLUSHED,
-}
-_NOTHING = SyncedFile(SyncedState.UNKNOWN)
 
 T = TypeVar("T")
 
@@ -65,36 +57,26 @@ class GrpcTransfer:
         answers: list[SyncedFile] = []
         described = convert.source_to_pb(source)
         for call in _calls(files):
-            request = transfer_pb2.VerifySyncedRequest(source=described, dest_path=library_root, files=_files(call))
+            request = transfer_pb2.VerifySyncedRequest(source=described, dest_path=library_root, files=map(source_file_to_pb, call))
             with rpc_errors(_WHO):
                 response = await self._stub.VerifySynced(request, timeout=_SECONDS)
             if len(response.files) != len(call):
                 text = f"{_WHO} was asked about {len(call)} files and answered about {len(response.files)}"
                 raise MediasyncError(Reason.INTERNAL, text)
-            answers += map(_synced, response.files)
+            answers += map(synced_from_pb, response.files)
         return answers
 
     async def note_cleaned(self, source: SourceSpec, library_root: str, files: Sequence[SourceFile]) -> None:
         described = convert.source_to_pb(source)
         for call in _calls(files):
-            request = transfer_pb2.NoteCleanedRequest(source=described, dest_path=library_root, files=_files(call))
+            request = transfer_pb2.NoteCleanedRequest(source=described, dest_path=library_root, files=map(source_file_to_pb, call))
             with rpc_errors(_WHO):
                 await self._stub.NoteCleaned(request, timeout=_SECONDS)
 
     async def report_copies(self, source: SourceSpec, library_root: str, copies: Sequence[CopyReport]) -> None:
         described = convert.source_to_pb(source)
         for call in _calls(copies):
-            told = [
-                transfer_pb2.CopyReport(
-                    library_path=convert.file_path(copy.library_path),
-                    source_path=convert.file_path(copy.source_path),
-                    intact=copy.intact,
-                    missing=copy.missing,
-                    message=copy.message,
-                )
-                for copy in call
-            ]
-            request = transfer_pb2.ReportCopiesRequest(source=described, dest_path=library_root, copies=told)
+            request = transfer_pb2.ReportCopiesRequest(source=described, dest_path=library_root, copies=map(copy_report_to_pb, call))
             with rpc_errors(_WHO):
                 await self._stub.ReportCopies(request, timeout=_SECONDS)
 
@@ -102,18 +84,3 @@ class GrpcTransfer:
 def _calls(items: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), _CALL_FILES):
         yield items[start : start + _CALL_FILES]
-
-
-def _files(files: Sequence[SourceFile]) -> list[transfer_pb2.SourceFile]:
-    return [
-        transfer_pb2.SourceFile(path=convert.file_path(file.path), size_bytes=file.size_bytes, mtime_ns=file.mtime_ns, inode=file.inode)
-        for file in files
-    ]
-
-
-def _synced(message: transfer_pb2.SyncedFile) -> SyncedFile:
-    state = _STATES.get(message.state)
-    if state is None:
-        # Also a state that this version does not know: what is not understood is not believed.
-        return _NOTHING
-    return SyncedFile(state, message.digest.value, tuple(copy.raw for copy in message.copies), message.sync_id)

@@ -29,12 +29,13 @@ from mediasync.model import (
     Problem,
     SyncSpec,
 )
+from mediasync.model.synced import SourceFile, SyncedFile
 from mediasync.paths import display
 from mediasync.sources.base import Connection, DirectoryUnreadable, Surroundings
 from mediasync.sources.units import units_of
 from services.cleanup.choosing import Chooser, shortage
 from services.cleanup.due_store import DueFile, DueFiles, DueStore
-from services.cleanup.entities import OriginLibrary, PlanRow, SourceFile, SyncedFile
+from services.cleanup.entities import OriginLibrary, PlanRow
 from services.cleanup.looking import Look, Seen, in_words, selection_of
 from services.cleanup.peers import Transfer
 from services.cleanup.plan_store import STAYS_FROM, NewPlan, PlanStore

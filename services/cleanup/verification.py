@@ -25,10 +25,11 @@ from typing import TypeVar
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import KeptReason
+from mediasync.model.synced import CopyReport
 from mediasync.paths import display
 from mediasync.storage.library_marker import library_error, read_marker
 from mediasync.storage.library_reading import LibraryReader, ReadFile
-from services.cleanup.entities import CheckedFile, CopyReport, PlanRow
+from services.cleanup.entities import CheckedFile, PlanRow
 
 T = TypeVar("T")
 

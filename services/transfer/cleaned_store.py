@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from mediasync.library import FindingKind
+from mediasync.model.synced import SourceFile, SyncedFile, SyncedState
 from mediasync.storage.database import Database
 from services.transfer.diff import directory_of, name_of
-from services.transfer.entities import LibraryId, OriginShare, SourceFile, SyncedFile, SyncedState
+from services.transfer.entities import LibraryId, OriginShare
 from services.transfer.library_store import Recorded, put_findings
 from services.transfer.sql_store import raw_connection
 

@@ -14,11 +14,12 @@ from dataclasses import replace
 from mediasync.errors import FieldViolation, MediasyncError, Reason
 from mediasync.library import FindingKind
 from mediasync.model import SourceSpec
+from mediasync.model.synced import CopyReport, SourceFile, SyncedFile
 from mediasync.paths import display
 from mediasync.storage.database import Database
 from mediasync.storage.library_marker import read_marker
 from services.transfer.cleaned_store import CleanedStore
-from services.transfer.entities import CopyReport, LibraryId, OriginShare, SourceFile, SyncedFile
+from services.transfer.entities import LibraryId, OriginShare
 from services.transfer.judging import finding
 from services.transfer.library_store import IndexedFile, LibraryStore, Recorded
 from services.transfer.manifest_store import GONE_ROOT, ManifestStore

@@ -158,51 +158,6 @@ class OriginShare:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file at a source, as somebody else's scan saw it. The inode is 0 where the engine knows none."""
-
-    path: bytes
-    size_bytes: int
-    mtime_ns: int
-    inode: int
-
-
-class SyncedState(enum.Enum):
-    """What is on record of a file of a source; see the contract."""
-
-    UNKNOWN = "unknown"
-    SYNCED = "synced"
-    CHANGED = "changed"
-    INCOMPLETE = "incomplete"
-    INVALID = "invalid"
-    CULLED = "culled"
-    EDITED = "edited"
-    NOT_FLUSHED = "not flushed"
-
-
-@dataclass(frozen=True, slots=True)
-class SyncedFile:
-    """What is on record of a file of a source: its hash when it was synced (empty for UNKNOWN and CHANGED), and where the library should
-    have these bytes, the place where it landed first (empty unless SYNCED)."""
-
-    state: SyncedState
-    sha256: bytes = b""
-    copies: tuple[bytes, ...] = ()
-    sync_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CopyReport:
-    """What somebody who read it saw of a copy in a library. `message` says why it cannot be read."""
-
-    library_path: bytes
-    source_path: bytes
-    intact: bool = False
-    missing: bool = False
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class ProcessingTask:
     """A file whose media stages are still to run."""
 

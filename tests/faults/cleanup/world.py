@@ -14,6 +14,7 @@ from typing import Any
 from mediasync.errors import MediasyncError, Reason
 from mediasync.library import FindingKind
 from mediasync.model import CleanupPolicy, CleanupSummary, Deletion, DeletionOutcome, SourceSpec, SshConnection, SyncOptions, SyncSpec
+from mediasync.model.synced import CopyReport, SourceFile, SyncedFile
 from mediasync.runtime.notices import Notice
 from mediasync.sources.base import Connection, DoomedFile, FileDeleted, ScanFinished, ScanRecord, ScanRequest
 from mediasync.storage.database import Database
@@ -26,7 +27,6 @@ from services.cleanup.schema import MIGRATIONS as CLEANUP_MIGRATIONS
 from services.cleanup.store import Journal
 from services.cleanup.verification import CopyCheck
 from services.transfer.cleaning import CleanupRecord
-from services.transfer.entities import CopyReport, SourceFile
 from services.transfer.keeping import LibraryKeeper
 from services.transfer.schema import MIGRATIONS
 from services.transfer.worker import TransferWorker
@@ -279,24 +279,19 @@ class _Transfer:
         shares = await self._record.libraries(source)
         return [entities.OriginLibrary(os.fsdecode(share.library.root), share.library.uuid, share.files) for share in shares]
 
-    async def synced(self, source: SourceSpec, library_root: str, files: Sequence[entities.SourceFile]) -> list[entities.SyncedFile]:
+    async def synced(self, source: SourceSpec, library_root: str, files: Sequence[SourceFile]) -> list[SyncedFile]:
         self._world.we_look()
-        found = await self._record.synced(source, library_root, _files(files))
+        found = await self._record.synced(source, library_root, files)
         self._world.we_look()
-        return [entities.SyncedFile(entities.SyncedState[file.state.name], file.sha256, file.copies, file.sync_id) for file in found]
+        return found
 
-    async def note_cleaned(self, source: SourceSpec, library_root: str, files: Sequence[entities.SourceFile]) -> None:
-        await self._record.note_cleaned(source, library_root, _files(files))
-        self._world.we_look()
-
-    async def report_copies(self, source: SourceSpec, library_root: str, copies: Sequence[entities.CopyReport]) -> None:
-        reports = [CopyReport(copy.library_path, copy.source_path, copy.intact, copy.missing, copy.message) for copy in copies]
-        await self._record.report_copies(source, library_root, reports)
+    async def note_cleaned(self, source: SourceSpec, library_root: str, files: Sequence[SourceFile]) -> None:
+        await self._record.note_cleaned(source, library_root, files)
         self._world.we_look()
 
-
-def _files(files: Sequence[entities.SourceFile]) -> list[SourceFile]:
-    return [SourceFile(file.path, file.size_bytes, file.mtime_ns, file.inode) for file in files]
+    async def report_copies(self, source: SourceSpec, library_root: str, copies: Sequence[CopyReport]) -> None:
+        await self._record.report_copies(source, library_root, copies)
+        self._world.we_look()
 
 
 async def _one(batch: Sequence[DoomedFile]) -> AsyncGenerator[Sequence[DoomedFile]]:

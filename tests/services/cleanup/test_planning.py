@@ -11,6 +11,7 @@ import pytest
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import AgeBasis, CleanupPlan, CleanupPolicy, Kept, KeptReason, SyncOptions, SyncSpec
+from mediasync.model.synced import SyncedFile, SyncedState
 from mediasync.sources.base import (
     Connection,
     DirectoryScanned,
@@ -23,7 +24,7 @@ from mediasync.sources.base import (
     Surroundings,
 )
 from services.cleanup import looking, planning
-from services.cleanup.entities import OriginLibrary, PlanRow, SyncedFile, SyncedState
+from services.cleanup.entities import OriginLibrary, PlanRow
 from services.cleanup.one_file import plan_file
 from services.cleanup.plan_store import PlanStore
 from services.cleanup.planning import asked_of, make_plan

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediasync.model import AgeBasis, CleanupPolicy, Kept, KeptReason
+from mediasync.model.synced import SyncedFile, SyncedState
 from mediasync.sources.base import MOST_JOINED
 from services.cleanup.choosing import Chooser, cap_of, on_record, shortage
 from services.cleanup.companions import Companions
-from services.cleanup.entities import SyncedFile, SyncedState
 from services.cleanup.numbering import numbered
 from services.cleanup.policy import FolderFiles, Terms, ages, judge, young
 

@@ -9,9 +9,9 @@ import pytest
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import DeletionOutcome, KeptReason
+from mediasync.model.synced import SourceFile
 from mediasync.sources.base import Connection
 from mediasync.sources.refusals import Refused
-from services.cleanup.entities import SourceFile
 from services.cleanup.history_store import History, Wanted
 from services.cleanup.recovery import FOUND_GONE, recover
 from tests.fixtures.cleanup import CleanupPlace, away

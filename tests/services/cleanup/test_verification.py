@@ -15,9 +15,10 @@ import pytest
 
 from mediasync.errors import MediasyncError, Reason
 from mediasync.model import KeptReason
+from mediasync.model.synced import CopyReport
 from mediasync.storage.library_reading import LibraryReader
 from services.cleanup import verification
-from services.cleanup.entities import CheckedFile, CopyReport, PlanRow
+from services.cleanup.entities import CheckedFile, PlanRow
 from services.cleanup.verification import READERS, CopyCheck
 
 UUID = "5f2c9a8e-0d3b-4f5e-9c53-0a8c7f0a7b11"

@@ -17,6 +17,7 @@ from mediasync import convert
 from mediasync.errors import MediasyncError, Reason
 from mediasync.library import FindingKind, VerifyOptions
 from mediasync.model import Problem, SyncOptions
+from mediasync.model.synced import CopyReport, SourceFile, SyncedFile, SyncedState
 from mediasync.runtime.notices import Notice
 from mediasync.sources.base import FileEntry
 from mediasync.v1 import transfer_pb2 as pb
@@ -25,7 +26,7 @@ from services.transfer import schema
 from services.transfer.cleaned_store import CleanedStore
 from services.transfer.cleaning import CleanupRecord
 from services.transfer.cleaning_servicer import CleaningServicer
-from services.transfer.entities import CopyReport, LandedFile, LandingKind, SourceFile, SyncedFile, SyncedState
+from services.transfer.entities import LandedFile, LandingKind
 from services.transfer.pipeline.worker import PipelineWorker
 from services.transfer.processing import Processor
 from tests.fixtures.library_keeping import Keeping, flip
