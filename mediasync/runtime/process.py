@@ -8,6 +8,7 @@ the supervisor, whose end means: drain).
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -65,7 +66,11 @@ async def _serve(name: str, home: Home, wire: Wire, ready_fd: int | None, stdin_
     if stdin_fd is not None:
         _drain_on_end_of(stdin_fd, service)
     try:
-        if await _finishes(_start(service, wire), service.draining):
+        started = await _finishes(_start(service, wire), service.draining)
+        # What a start leaves stays, and need not be looked at again and again.
+        gc.freeze()
+        gc.enable()
+        if started:
             logger.info("Serving on %s", ", ".join(service.addresses), extra={"version": __version__})
             if ready_fd is not None:
                 _tell_ready(ready_fd, service)
