@@ -111,9 +111,13 @@ async def test_a_connection_that_was_lost_for_good_fails_the_job_and_stops_its_o
 ) -> None:
     peers.transfer.units = [b"bad", b"slow"]
     peers.transfer.hold(b"slow")
+    going = peers.transfer.hold(b"bad")
     peers.transfer.failures[b"bad"] = [MediasyncError(Reason.CONNECTION_LOST, "the connection broke")]
     peers.transfer.landed = (5, 50)
-    job = await coordinator.finished((await coordinator.start()).job_id)
+    job_id = (await coordinator.start()).job_id
+    await peers.transfer.reach(b"slow")
+    going.set()
+    job = await coordinator.finished(job_id)
     assert (job.state, job.problem.reason) == (types_pb2.JOB_STATE_FAILED, "CONNECTION_LOST")
     assert (job.summary.files_transferred, job.summary.bytes_transferred) == (5, 50)
     await until(lambda: peers.transfer.cancelled[b"slow"] == 1)
