@@ -75,7 +75,7 @@ def why(reason: KeptReason, policy: CleanupPolicy | None = None) -> str:
     """Why files are kept, in words; behind a number of them, or a comma."""
     policy = policy or CleanupPolicy()
     if reason is KeptReason.TOO_YOUNG and policy.age_hours >= WHATEVER_AGE_HOURS:
-        return "more than has to go for the space that was asked for, or younger than " + _age(policy.min_age_minutes * 60)
+        return f"not needed for the space that was asked for, younger than {_age(policy.min_age_minutes * 60)}, or kept by another rule"
     return _WORDS[reason].format(
         age=_age(round(policy.age_hours * 3600, 3)),
         recent=_age(round(policy.preserve_recent_minutes * 60, 3)),

@@ -64,7 +64,7 @@ def test_who_asks_for_space_alone_has_nothing_deleted_for_its_age() -> None:
     own = CleanupPolicy(age_hours=12)
     alone, both = (clean_options.overlay(own, clean_options.given(free_to="50GB", older_than=age)) for age in ("", "7d"))
     assert (alone.age_hours, both.age_hours, alone.preserve_recent_minutes) == (WHATEVER_AGE_HOURS, 168, own.preserve_recent_minutes)
-    assert clean_display.why(KeptReason.TOO_YOUNG, alone).endswith("or younger than 1 h")
+    assert clean_display.why(KeptReason.TOO_YOUNG, alone).endswith(", younger than 1 h, or kept by another rule")
 
 
 @pytest.mark.parametrize(
