@@ -51,13 +51,15 @@ def history(
     after = moment_ns("--since", since) / 1e9
     if path:
         sync_options.pattern("--path", path)
-    configure()
+    named = configure().sources.get(source)
+    # A folder that a target names is known to the journal by its URL.
+    label = named.source.label if named else source
 
     async def gather() -> list[Deletion]:
         found: list[Deletion] = []
         async with connected("clean history", coordinator) as (client, _):
             sync_id = (await client.get_job(run)).sync_id if run.startswith("job_") else run
-            async with contextlib.aclosing(client.deletions(source, after, path, sync_id)) as entries:
+            async with contextlib.aclosing(client.deletions(label, after, path, sync_id)) as entries:
                 async for entry in entries:
                     found.append(entry)
                     if len(found) == limit:

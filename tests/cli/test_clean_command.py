@@ -191,6 +191,15 @@ async def test_the_history_turns_pages_and_says_why(peer: PeerServer, cli: Cli) 
     assert "No clean-up has deleted such files" in (await cli("clean", "history", "--source", "nobody")).stderr
 
 
+async def test_the_history_of_a_folder_that_a_target_names_is_found_by_that_name(peer: PeerServer, cli: Cli, tmp_path: Path) -> None:
+    cli.environ["MEDIASYNC_COORDINATOR_ADDRESS"] = peer.address
+    file = tmp_path / "own.yaml"
+    file.write_text("cleanup: {targets: [{name: outputs, path: /mnt/outputs}]}")
+    cli.environ["MEDIASYNC_CONFIG"] = str(file)
+    await cli("clean", "history", "--source", "outputs")
+    assert peer.peer.requests[-1].source == "file:///mnt/outputs"
+
+
 async def test_why_a_file_is_gone_is_told_with_where_its_copy_is(peer: PeerServer, cli: Cli) -> None:
     arguments = ("clean", "why", OK, "/ok/a/1.png", "--library", "lib", "--coordinator", peer.address)
     ended = await cli(*arguments)
