@@ -1,6 +1,6 @@
 """I3 under all that others may do meanwhile: nothing goes of which the library has no copy.
 
-`make test-faults INTERLEAVINGS=10000` runs so many of them; else it is a hundred or two, with other seeds each day.
+`make test-faults INTERLEAVINGS=10000` runs so many of them; else it is some dozens, with other seeds each day.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from services.cleanup.verification import READERS
 from tests.faults.cleanup.world import World
 
-_INTERLEAVINGS = int(os.environ.get("INTERLEAVINGS", "120"))
+_INTERLEAVINGS = int(os.environ.get("INTERLEAVINGS", "60"))
 _SEED = int(os.environ.get("INTERLEAVINGS_SEED", time.strftime("%Y%m%d0000")))
 _IN_ONE_WORLD = 40
 _AT_A_TIME = 8

@@ -29,7 +29,7 @@ from tests.faults.schedules import checker
 from tests.fixtures.proxy import ChaosProxy
 from tests.fixtures.ssh import SshServer, start_sshd
 
-IN_ONE_RUN = 8
+IN_ONE_RUN = 5
 NAMES = (b"a.txt", b"-rf", b"new\nline.txt", b"caf\xe9.txt", b"$(touch x).txt", b"a b.txt", b"..a", b"%41.txt", b"[x].txt", b"~a.txt")
 FOLDERS = (b"", b"txt2img-images", b"txt2img-images/2026-11-21", b"-x/y..", b"\xff\xfe")
 WORKER_POINTS = (
