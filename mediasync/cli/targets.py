@@ -235,7 +235,9 @@ def _destination(dest: str) -> str:
 def _file(option: str, path: Path) -> str:
     absolute = os.path.abspath(path.expanduser())
     if not os.path.isfile(absolute):
-        raise _wrong(option, f"{option}: there is no file {absolute}")
+        text = f"{option}: there is no file {absolute}"
+        remedy = "Give the file's path; without the option, ~/.ssh/config and the SSH agent say how to log in."
+        raise MediasyncError(Reason.INVALID_ARGUMENT, text, remedy, fields=[FieldViolation(option, text)])
     return absolute
 
 
